@@ -1,0 +1,46 @@
+# make chat    make chat PROMPT="..."    make test
+
+CARGO ?= cargo
+# Given to every cargo command that builds, for example --offline or --locked.
+CARGO_FLAGS ?=
+# Given to `cargo test`, for example --test kernels.
+TEST_FLAGS ?=
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+# The prompt goes by the environment, as it was typed: neither make nor the shell reads its quotes and dollars. Only one given to
+# make counts, since some shells have a PROMPT of their own.
+ifeq ($(origin PROMPT),command line)
+override PROMPT := $(value PROMPT)
+export FATHOM_PROMPT := $(value PROMPT)
+endif
+unexport PROMPT
+
+.PHONY: help setup chat test
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make chat               set up, build, and chat with the default model in the terminal'
+	@echo 'make chat PROMPT="..."  the same, for one answer'
+	@echo 'make test               set up, and run every check: format, clippy, docs, tests'
+	@echo 'make setup              only the set-up: Vulkan driver, default model'
+	@echo
+	@echo 'Variables: CARGO, CARGO_FLAGS (such as --offline), TEST_FLAGS (such as --test kernels), CHROMIUM,'
+	@echo 'FATHOM_MODEL_URL (where else to fetch the default model from), ALLOW_NO_BROWSER=1, ALLOW_NO_GPU=1'
+
+setup:
+	@CARGO='$(CARGO)' .setup/setup.sh
+
+chat: setup
+	@$(CARGO) build --release $(CARGO_FLAGS)
+	@if [ -n "$$FATHOM_PROMPT" ]; then exec '$(TARGET_DIR)/release/fathom' chat -p="$$FATHOM_PROMPT"; else exec '$(TARGET_DIR)/release/fathom' chat; fi
+
+test:
+	@CARGO='$(CARGO)' .setup/setup.sh --test
+	@echo '== format'
+	@$(CARGO) fmt --check
+	@echo '== clippy'
+	@$(CARGO) clippy --release --all-targets $(CARGO_FLAGS) -- -D warnings
+	@echo '== docs'
+	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --no-deps --document-private-items $(CARGO_FLAGS)
+	@echo '== tests'
+	@$(CARGO) test --release $(CARGO_FLAGS) $(TEST_FLAGS)

@@ -1,0 +1,28 @@
+// y[row] += Σ_slot weight[row, slot] * x[row, slot]
+//
+// One workgroup row of lanes per row of the step; slots in ascending order.
+
+struct Params {
+    stride: u32,        // columns as stored, in vec4
+    slots: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;            // [rows, slots, stride]
+@group(0) @binding(2) var<storage, read> weights: array<f32>;            // [rows, slots]
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;      // [rows, stride]
+@group(0) @binding(4) var<uniform> step: vec4<u32>;                      // live rows first
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn moe_combine(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let column = group.x * WORKGROUP_SIZE + lane;
+    if column >= params.stride || group.y >= step.x {
+        return;
+    }
+    var sum = vec4<f32>(0.0);
+    for (var k = 0u; k < params.slots; k += 1u) {
+        let slot = group.y * params.slots + k;
+        sum = fma(x[slot * params.stride + column], vec4<f32>(weights[slot]), sum);
+    }
+    y[group.y * params.stride + column] += sum;
+}

@@ -1,0 +1,22 @@
+// Thirty-two neighbouring numbers of a row: what a `weight_*` part decodes at once.
+struct Block {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+    e: vec4<f32>,
+    f: vec4<f32>,
+    g: vec4<f32>,
+    h: vec4<f32>,
+}
+
+// Always in this order, so that every kernel that sums a row gives the same bits.
+fn block_dot(w: Block, x: Block) -> f32 {
+    let sum = fma(w.d, x.d, fma(w.c, x.c, fma(w.b, x.b, w.a * x.a)))
+        + fma(w.h, x.h, fma(w.g, x.g, fma(w.f, x.f, w.e * x.e)));
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}
+
+fn block_dots(w0: Block, w1: Block, w2: Block, w3: Block, x: Block) -> vec4<f32> {
+    return vec4<f32>(block_dot(w0, x), block_dot(w1, x), block_dot(w2, x), block_dot(w3, x));
+}

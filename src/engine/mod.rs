@@ -1,0 +1,304 @@
+//! Requests in, events out: the one surface that front ends use. Owns the model on its device, the text side of the
+//! checkpoint, and the sequence of the latest request, whose beginning the next one may share.
+//!
+//! Leaves arithmetic to `model`, steps and caches to `session`, and showing anything to the front ends. Waiting is `async`:
+//! native programs block on it, a page awaits it.
+
+mod answer;
+mod clock;
+mod error;
+mod language;
+mod locate;
+mod request;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use error::EngineError;
+pub use locate::{DEFAULT_MODEL, default_model_path, user_data_dir};
+pub use request::{Cancel, Event, Input, OpenEvent, Request, Stats, StopReason, Summary};
+
+use crate::checkpoint::Checkpoint;
+use crate::gpu::{Gpu, GpuOptions, Recording};
+use crate::model::{Model, ModelConfig};
+use crate::sampler::Sampling;
+use crate::session::{Runtime, RuntimeOptions, Session};
+use answer::Answer;
+use clock::Moment;
+use language::{Language, Prompt};
+
+/// The context when the user asks for none, if model and memory allow it.
+const USUAL_CONTEXT: usize = 8192;
+/// The least context that is chosen by ourselves.
+const LEAST_CONTEXT: usize = 256;
+
+/// What to open, and where.
+#[derive(Clone, Default, Debug)]
+pub struct OpenOptions {
+    /// A directory, a GGUF or a safetensors file; without it the embedded default.
+    pub model: Option<PathBuf>,
+    pub gpu: GpuOptions,
+    /// Tokens of cache; without it as many as the model, the memory and good sense allow.
+    pub context: Option<usize>,
+    /// Prompt tokens in one step.
+    pub chunk: Option<usize>,
+    /// The same sums whatever runs beside.
+    pub deterministic: bool,
+}
+
+/// A model ready to answer.
+pub struct Engine {
+    options: OpenOptions,
+    path: PathBuf,
+    language: Language,
+    context: usize,
+    model: Arc<Model>,
+    runtime: Runtime,
+    session: Option<Session>,
+    /// The ids whose latents the session holds.
+    cached: Vec<u32>,
+}
+
+impl Engine {
+    /// Opens a model on a device.
+    ///
+    /// # Errors
+    /// A checkpoint that is absent or wrong, a device that is absent or too small.
+    pub async fn open(options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError> {
+        let path = match &options.model {
+            Some(path) => path.clone(),
+            None => default_model_path()?,
+        };
+        let checkpoint = Checkpoint::open(&path)?;
+        let language = Language::read(&checkpoint, &ModelConfig::from_checkpoint(&checkpoint)?)?;
+        let (model, runtime, context) = build(&options, &language, &checkpoint, on_event).await?;
+        Ok(Self { options, path, language, context, model, runtime, session: None, cached: vec![] })
+    }
+
+    /// Builds device, model and cache anew from the checkpoint, after the device was lost.
+    async fn rebuild(&mut self) -> Result<(), EngineError> {
+        tracing::warn!("the device was lost: loading the model again");
+        let checkpoint = Checkpoint::open(&self.path)?;
+        self.session = None;
+        self.cached.clear();
+        (self.model, self.runtime, self.context) = build(&self.options, &self.language, &checkpoint, &mut |_| ()).await?;
+        Ok(())
+    }
+
+    /// Answers one request. The last event is `Done` or `Failed`, as the result is.
+    ///
+    /// # Errors
+    /// An input that cannot be fed (empty, too long, ids past the vocabulary, no tokenizer), settings out of range, a device
+    /// that fails. A device that is lost is rebuilt once, and the answer goes on where it was.
+    pub async fn run(&mut self, request: Request, cancel: &Cancel, on_event: &mut dyn FnMut(Event)) -> Result<Summary, EngineError> {
+        let result = self.answer(&request, cancel, on_event).await;
+        on_event(match &result {
+            Ok(summary) => Event::Done(summary.clone()),
+            Err(error) => Event::Failed(error.to_string()),
+        });
+        result
+    }
+
+    async fn answer(&mut self, request: &Request, cancel: &Cancel, on_event: &mut dyn FnMut(Event)) -> Result<Summary, EngineError> {
+        let started = Moment::now();
+        request.sampling.check()?;
+        let prompt = self.prompt(request)?;
+        self.check_ids(&prompt.ids)?;
+        // The last id needs no place in the cache.
+        let limit = self.context - prompt.ids.len() + 1;
+        let decoder = self.language.tokenizer.as_ref().map(|tokenizer| tokenizer.stream());
+        let mut answer = Answer::new(prompt, request, limit, &self.language.eos, decoder, started);
+        let mut may_rebuild = true;
+        let stop = loop {
+            match self.attempt(&mut answer, &request.sampling, cancel, on_event).await {
+                Ok(stop) => break stop,
+                Err(error) if error.is_lost() && may_rebuild => {
+                    may_rebuild = false;
+                    self.rebuild().await?;
+                }
+                Err(error) => {
+                    if let Some(session) = self.session.take() {
+                        self.runtime.release(session);
+                    }
+                    return Err(error);
+                }
+            }
+        };
+        Ok(answer.finish(stop, on_event))
+    }
+
+    fn prompt(&self, request: &Request) -> Result<Prompt, EngineError> {
+        match &request.input {
+            Input::Chat(messages) => self.language.chat(&self.path, messages, request.thinking),
+            Input::Text(text) => self.language.text(&self.path, text),
+            Input::Ids(ids) => Ok(Prompt { ids: ids.clone(), splitter: crate::text::ReasoningSplitter::disabled() }),
+        }
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<(), EngineError> {
+        let vocab_size = self.config().vocab_size;
+        if ids.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
+            return Err(EngineError::IdPastVocabulary { id, vocab_size });
+        }
+        if ids.len() > self.context {
+            return Err(EngineError::PromptTooLong { tokens: ids.len(), context: self.context });
+        }
+        Ok(())
+    }
+
+    /// Feeds what the cache does not hold and takes new ids until something ends the answer.
+    async fn attempt(
+        &mut self,
+        answer: &mut Answer,
+        sampling: &Sampling,
+        cancel: &Cancel,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<StopReason, EngineError> {
+        if answer.limit == 0 {
+            return Ok(StopReason::Length);
+        }
+        let fed = answer.all_ids();
+        // Emptied first: should this future be dropped halfway, the next request starts afresh.
+        let cached = std::mem::take(&mut self.cached);
+        let reused = cached.iter().zip(&fed[..fed.len() - 1]).take_while(|(a, b)| a == b).count();
+        answer.reused.get_or_insert(reused);
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => none.insert(self.runtime.session()?),
+        };
+        self.runtime.rewind(session, reused);
+
+        let total = answer.prompt.len();
+        on_event(Event::Prefill { done: reused.min(total), total });
+        let mut progress = |done: usize, _: usize| {
+            on_event(Event::Prefill { done: (reused + done).min(total), total });
+            !cancel.is_cancelled()
+        };
+        let began = !cancel.is_cancelled() && self.runtime.begin(session, &fed[reused..], sampling, &mut progress).await?;
+        let mut stop = StopReason::Cancelled;
+        if began {
+            while !cancel.is_cancelled() {
+                let id = self.runtime.next(session).await?;
+                if let Some(reason) = answer.push(id, on_event) {
+                    stop = reason;
+                    break;
+                }
+            }
+            self.runtime.end(session).await?;
+        }
+        self.cached = answer.all_ids();
+        self.cached.truncate(session.len());
+        Ok(stop)
+    }
+
+    /// The logits after each of `ids`, `[ids, vocabulary]`, from a fresh sequence.
+    ///
+    /// # Errors
+    /// As [`Engine::run`] for the ids; a device that fails.
+    pub async fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>, EngineError> {
+        self.check_ids(ids)?;
+        self.cached.clear();
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => none.insert(self.runtime.session()?),
+        };
+        self.runtime.rewind(session, 0);
+        let logits = self.runtime.logits(session, ids).await?;
+        self.cached = ids[..session.len().min(ids.len())].to_vec();
+        Ok(logits)
+    }
+
+    /// The dispatches of one decoded token.
+    pub fn decode_plan(&mut self) -> Result<&Recording, EngineError> {
+        Ok(self.runtime.decode_plan()?)
+    }
+
+    /// The dispatches of a prompt's step of `rows` tokens.
+    pub fn prefill_plan(&mut self, rows: usize) -> Result<&Recording, EngineError> {
+        Ok(self.runtime.prefill_plan(rows)?)
+    }
+
+    /// What was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn config(&self) -> &ModelConfig {
+        self.model.config()
+    }
+
+    pub fn gpu(&self) -> &Gpu {
+        self.model.gpu()
+    }
+
+    /// Bytes of weights on the device.
+    pub fn weight_bytes(&self) -> u64 {
+        self.model.weight_bytes()
+    }
+
+    /// Tokens of prompt and answer together.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// What the checkpoint recommends for chats; greedy where it recommends nothing.
+    pub fn default_sampling(&self) -> Sampling {
+        self.language.sampling
+    }
+
+    /// Whether its answers may begin with reasoning.
+    pub fn reasons(&self) -> bool {
+        self.language.reasons
+    }
+}
+
+async fn build(
+    options: &OpenOptions,
+    language: &Language,
+    checkpoint: &Checkpoint,
+    on_event: &mut dyn FnMut(OpenEvent),
+) -> Result<(Arc<Model>, Runtime, usize), EngineError> {
+    let gpu = Gpu::open(&options.gpu).await?;
+    on_event(OpenEvent::Device(gpu.caps().clone()));
+    let model = Model::load(&gpu, checkpoint, &mut |progress| on_event(OpenEvent::Load(progress))).await?;
+    checkpoint.release_pages();
+    let config = model.config();
+    let free = gpu.memory_limit_bytes().map(|limit| limit.saturating_sub(gpu.held_bytes()));
+    let context = options.context.unwrap_or_else(|| usual_context(config.max_positions, config.cache_bytes_per_token(), free));
+    let defaults = RuntimeOptions::default();
+    let runtime_options = RuntimeOptions {
+        context,
+        sequences: 1,
+        chunk: options.chunk.unwrap_or(defaults.chunk),
+        deterministic: options.deterministic,
+        tokens: Some(language.tokens(config)),
+        ..defaults
+    };
+    let runtime = Runtime::new(model.clone(), runtime_options)?;
+    let context = context.min(runtime.context());
+    Ok((model, runtime, context))
+}
+
+/// The model's own limit, but no more than usual and no more than half of the free memory holds.
+fn usual_context(max_positions: usize, bytes_per_token: u64, free_bytes: Option<u64>) -> usize {
+    let fits = free_bytes.map_or(usize::MAX, |free| usize::try_from(free / 2 / bytes_per_token.max(1)).unwrap_or(usize::MAX));
+    let usual = USUAL_CONTEXT.min(max_positions);
+    usual.min(fits.max(LEAST_CONTEXT.min(usual)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_context_fits_model_and_memory() {
+        assert_eq!(usual_context(163_840, 1000, None), 8192);
+        assert_eq!(usual_context(640, 1000, None), 640);
+        assert_eq!(usual_context(163_840, 1000, Some(8_000_000)), 4000);
+        assert_eq!(usual_context(163_840, 1000, Some(0)), 256);
+        assert_eq!(usual_context(100, 1000, Some(0)), 100);
+    }
+}

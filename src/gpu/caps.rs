@@ -1,0 +1,67 @@
+//! What a device can do, decided once at start.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An optional ability that kernels may lean on, each with a kill switch.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Feature {
+    Subgroups,
+    F16,
+    Coop,
+}
+
+/// The kill switches: `--disable subgroups,f16,coop`.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Disabled(pub Vec<Feature>);
+
+impl FromStr for Disabled {
+    type Err = String;
+
+    fn from_str(list: &str) -> Result<Self, String> {
+        let parse = |word: &str| match word.trim() {
+            "subgroups" => Ok(Feature::Subgroups),
+            "f16" => Ok(Feature::F16),
+            "coop" => Ok(Feature::Coop),
+            other => Err(format!("--disable: expected any of subgroups, f16, coop; found {other:?}")),
+        };
+        list.split(',').filter(|word| !word.trim().is_empty()).map(parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// Abilities and limits of one opened device.
+#[derive(Clone, Debug)]
+pub struct Caps {
+    pub adapter: String,
+    pub backend: String,
+    pub driver: String,
+    /// A software adapter: lanes are SIMD lanes of a few CPU cores.
+    pub is_cpu: bool,
+    pub subgroups: bool,
+    pub f16: bool,
+    /// Timestamp queries, for `bench kernels`.
+    pub timestamps: bool,
+    /// Nanoseconds of one timestamp tick.
+    pub timestamp_period_ns: f32,
+    pub subgroup_min: u32,
+    pub subgroup_max: u32,
+    pub max_binding_bytes: u64,
+    pub max_buffer_bytes: u64,
+    pub max_workgroups: u32,
+    pub max_shared_bytes: u32,
+    pub uniform_alignment: u32,
+}
+
+impl Caps {
+    /// `core`, or `core + subgroups + f16`.
+    pub fn tier(&self) -> String {
+        let gains = [(self.subgroups, " + subgroups"), (self.f16, " + f16")];
+        gains.iter().filter(|(has, _)| *has).fold("core".to_string(), |tier, (_, name)| tier + name)
+    }
+}
+
+impl fmt::Display for Caps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {})", self.adapter, self.backend, self.tier())
+    }
+}

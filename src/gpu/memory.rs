@@ -1,0 +1,150 @@
+//! How much device memory is held, uploads in bounded pieces, and reading back.
+
+use super::{Gpu, GpuError, Tensor, lock};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+/// The account of device memory.
+pub(super) struct Held {
+    bytes: AtomicU64,
+    limit: Option<u64>,
+}
+
+/// A share of the account, given back when its tensor is dropped.
+pub(super) struct Lease {
+    held: Arc<Held>,
+    bytes: u64,
+}
+
+impl Held {
+    pub(super) fn new(limit: Option<u64>) -> Self {
+        Self { bytes: AtomicU64::new(0), limit }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    pub(super) fn lease(held: &Arc<Held>, what: &str, bytes: u64) -> Result<Lease, GpuError> {
+        let before = held.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let lease = Lease { held: held.clone(), bytes };
+        match held.limit {
+            Some(limit_bytes) if before.saturating_add(bytes) > limit_bytes => {
+                Err(GpuError::OverLimit { what: what.to_string(), wanted_bytes: bytes, held_bytes: before, limit_bytes })
+            }
+            _ => Ok(lease),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Memory of this machine that programs can use, in bytes.
+pub fn host_memory_bytes() -> Option<u64> {
+    if cfg!(target_arch = "wasm32") {
+        return None;
+    }
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    let available = system.available_memory();
+    let available = system.cgroup_limits().map_or(available, |limits| available.min(limits.free_memory.max(limits.total_memory / 2)));
+    (available > 0).then_some(available)
+}
+
+#[derive(Default)]
+struct Arrival {
+    result: Option<Result<(), wgpu::BufferAsyncError>>,
+    waker: Option<Waker>,
+}
+
+/// Bytes on their way back from the device: await it, or drop it.
+pub struct Download {
+    gpu: Gpu,
+    staging: wgpu::Buffer,
+    submission: wgpu::SubmissionIndex,
+    arrival: Arc<Mutex<Arrival>>,
+}
+
+impl Gpu {
+    /// Starts reading `bytes` from `offset_bytes` of a tensor, after all that was submitted so far.
+    pub fn download(&self, tensor: &Tensor, offset_bytes: u64, bytes: u64) -> Download {
+        assert!(offset_bytes + bytes <= tensor.size_bytes(), "read of {bytes} bytes at {offset_bytes} from {tensor:?}");
+        let staging = self.0.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("readback"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.0.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&tensor.buffer, offset_bytes, &staging, 0, bytes);
+        let submission = self.0.queue.submit([encoder.finish()]);
+        let arrival = Arc::new(Mutex::new(Arrival::default()));
+        let there = arrival.clone();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            let mut arrival = lock(&there);
+            arrival.result = Some(result);
+            if let Some(waker) = arrival.waker.take() {
+                waker.wake();
+            }
+        });
+        Download { gpu: self.clone(), staging, submission, arrival }
+    }
+
+    /// Reads a whole tensor of four-byte numbers.
+    pub async fn read<T: bytemuck::Pod>(&self, tensor: &Tensor) -> Result<Vec<T>, GpuError> {
+        let bytes = self.download(tensor, 0, tensor.size_bytes()).await?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    /// Waits until everything submitted is done and its staging memory is free again.
+    pub async fn settle(&self) -> Result<(), GpuError> {
+        let probe = self.zeros_u32("settle", &[4])?;
+        self.download(&probe, 0, 16).await.map(drop)
+    }
+}
+
+impl Future for Download {
+    type Output = Result<Vec<u8>, GpuError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        lock(&self.arrival).waker = Some(context.waker().clone());
+        // Native programs block here; in a browser this does nothing and the callback wakes us.
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let wait = wgpu::PollType::Wait { submission_index: Some(self.submission.clone()), timeout: None };
+            if let Err(error) = self.gpu.0.device.poll(wait) {
+                self.gpu.fault()?;
+                return Poll::Ready(Err(GpuError::Readback(error.to_string())));
+            }
+        }
+        let _ = &self.submission;
+        let result = lock(&self.arrival).result.take();
+        match result {
+            None => Poll::Pending,
+            Some(Err(error)) => {
+                self.gpu.fault()?;
+                Poll::Ready(Err(GpuError::Readback(error.to_string())))
+            }
+            Some(Ok(())) => {
+                self.gpu.fault()?;
+                let bytes = match self.staging.get_mapped_range(..) {
+                    Ok(view) => view.to_vec(),
+                    Err(error) => return Poll::Ready(Err(GpuError::Readback(error.to_string()))),
+                };
+                self.staging.unmap();
+                Poll::Ready(Ok(bytes))
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The device: adapter choice, memory, pipelines, and the waiting for both.
+//!
+//! Everything above this folder speaks of [`Tensor`], [`Kernel`](program::Kernel) and
+//! [`Recording`]; only this folder speaks of wgpu. What a kernel computes is `kernels/`'s business.
+
+mod caps;
+mod error;
+mod memory;
+mod open;
+mod profile;
+mod program;
+mod recording;
+mod tensor;
+
+pub use caps::{Caps, Disabled, Feature};
+pub use error::GpuError;
+pub use memory::{Download, host_memory_bytes};
+pub use open::{AdapterSummary, GpuOptions, adapters};
+pub use profile::Timing;
+pub use program::{Access, Field, Kernel, Launch, Needs, Part, Program};
+pub use recording::{Recorder, Recording, StepPlan};
+pub use tensor::{Element, Tensor};
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// A device, its abilities and its compiled pipelines; cheap to clone.
+#[derive(Clone)]
+pub struct Gpu(Arc<Inner>);
+
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    caps: Caps,
+    pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
+    /// The first error the driver reported on its own; everything later fails with it.
+    fault: Arc<Mutex<Option<GpuError>>>,
+    pace: Mutex<recording::Pace>,
+    /// Bytes of device memory held by tensors, and the most we may hold.
+    held: Arc<memory::Held>,
+}
+
+/// A poisoned lock only means that another thread panicked; the data here stays valid.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Gpu {
+    /// What this device can do, after kill switches.
+    pub fn caps(&self) -> &Caps {
+        &self.0.caps
+    }
+
+    /// The error that broke the device, if one did.
+    pub fn fault(&self) -> Result<(), GpuError> {
+        match &*lock(&self.0.fault) {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes of device memory that tensors hold now.
+    pub fn held_bytes(&self) -> u64 {
+        self.0.held.bytes()
+    }
+
+    /// The most bytes tensors may hold: `--memory`, or what the host has for a software adapter; none when unknown.
+    pub fn memory_limit_bytes(&self) -> Option<u64> {
+        self.0.held.limit()
+    }
+
+    /// Compiles a program, or finds it compiled.
+    fn pipeline(&self, program: &Program) -> wgpu::ComputePipeline {
+        let source = program.wgsl(cfg!(target_arch = "wasm32"));
+        if let Some(pipeline) = lock(&self.0.pipelines).get(&source) {
+            return pipeline.clone();
+        }
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(program.name),
+            source: wgpu::ShaderSource::Wgsl(source.as_str().into()),
+        };
+        // SAFETY: every program is validated by the tests, every index is bounded by params that `Launch`
+        // takes from tensor shapes, ids that come from outside are checked before upload, and every loop
+        // has a bound. Loop bounding alone slows matrix kernels many times.
+        let module = unsafe {
+            let checks = wgpu::ShaderRuntimeChecks { bounds_checks: false, force_loop_bounding: false, ..Default::default() };
+            self.0.device.create_shader_module_trusted(descriptor, checks)
+        };
+        let pipeline = self.0.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(program.name),
+            layout: None,
+            module: &module,
+            entry_point: Some(program.name),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        lock(&self.0.pipelines).insert(source, pipeline.clone());
+        pipeline
+    }
+
+    /// How many pipelines were compiled so far.
+    pub fn pipeline_count(&self) -> usize {
+        lock(&self.0.pipelines).len()
+    }
+}

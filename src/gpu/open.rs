@@ -1,0 +1,176 @@
+//! Choosing an adapter and opening it with the highest limits it gives.
+
+use super::{Caps, Disabled, Feature, Gpu, GpuError, Inner, lock, memory, recording};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// What the user may say about the device.
+#[derive(Clone, Default, Debug)]
+pub struct GpuOptions {
+    /// Part of an adapter's name, or its index in `fathom doctor`'s list.
+    pub adapter: Option<String>,
+    /// `vulkan`, `metal`, `dx12` or `gl`.
+    pub backend: Option<String>,
+    pub disabled: Disabled,
+    /// The most bytes tensors may hold.
+    pub memory_bytes: Option<u64>,
+}
+
+/// One line of `fathom doctor`'s adapter list.
+#[derive(Clone, Debug)]
+pub struct AdapterSummary {
+    pub name: String,
+    pub backend: String,
+    pub kind: String,
+    pub driver: String,
+}
+
+fn backends(wanted: Option<&str>) -> wgpu::Backends {
+    match wanted {
+        Some("vulkan") => wgpu::Backends::VULKAN,
+        Some("metal") => wgpu::Backends::METAL,
+        Some("dx12") => wgpu::Backends::DX12,
+        Some("gl") => wgpu::Backends::GL,
+        _ => wgpu::Backends::PRIMARY,
+    }
+}
+
+fn instance(options: &GpuOptions) -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = backends(options.backend.as_deref());
+    wgpu::Instance::new(descriptor)
+}
+
+/// Best first: discrete, integrated, virtual, then software.
+fn rank(info: &wgpu::AdapterInfo) -> u32 {
+    match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    }
+}
+
+async fn candidates(options: &GpuOptions) -> Vec<wgpu::Adapter> {
+    let instance = instance(options);
+    #[cfg(target_arch = "wasm32")]
+    let mut found: Vec<wgpu::Adapter> = instance.request_adapter(&Default::default()).await.into_iter().collect();
+    #[cfg(not(target_arch = "wasm32"))]
+    let mut found = instance.enumerate_adapters(backends(options.backend.as_deref())).await;
+    // A compute engine needs compute shaders: old GL drivers list adapters without them.
+    found.retain(|adapter| adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
+    found.sort_by_key(|adapter| rank(&adapter.get_info()));
+    found
+}
+
+/// All adapters, best first.
+pub async fn adapters(options: &GpuOptions) -> Vec<AdapterSummary> {
+    let summary = |adapter: &wgpu::Adapter| {
+        let info = adapter.get_info();
+        AdapterSummary {
+            name: info.name,
+            backend: info.backend.to_string(),
+            kind: format!("{:?}", info.device_type),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        }
+    };
+    candidates(options).await.iter().map(summary).collect()
+}
+
+fn choose(found: Vec<wgpu::Adapter>, options: &GpuOptions) -> Result<wgpu::Adapter, GpuError> {
+    let backend = options.backend.as_ref().map(|backend| format!(" for backend {backend}")).unwrap_or_default();
+    if found.is_empty() {
+        return Err(GpuError::NoAdapter { backend });
+    }
+    let Some(wanted) = &options.adapter else {
+        return found.into_iter().next().ok_or(GpuError::NoAdapter { backend });
+    };
+    let names: Vec<String> = found.iter().map(|adapter| adapter.get_info().name).collect();
+    let index = match wanted.parse::<usize>() {
+        Ok(index) => Some(index).filter(|&index| index < names.len()),
+        Err(_) => names.iter().position(|name| name.to_lowercase().contains(&wanted.to_lowercase())),
+    };
+    let listed = || names.iter().enumerate().map(|(i, name)| format!("{i}: {name}")).collect::<Vec<_>>().join("; ");
+    let index = index.ok_or_else(|| GpuError::UnknownAdapter { wanted: wanted.clone(), found: listed() })?;
+    found.into_iter().nth(index).ok_or(GpuError::NoAdapter { backend })
+}
+
+impl Gpu {
+    /// Opens the best adapter (or the one asked for) with everything it offers and the user allows.
+    pub async fn open(options: &GpuOptions) -> Result<Self, GpuError> {
+        let adapter = choose(candidates(options).await, options)?;
+        let info = adapter.get_info();
+        let allowed = |feature| !options.disabled.0.contains(&feature);
+
+        let mut features = wgpu::Features::empty();
+        if allowed(Feature::Subgroups) {
+            features |= wgpu::Features::SUBGROUP;
+        }
+        if allowed(Feature::F16) {
+            features |= wgpu::Features::SHADER_F16;
+        }
+        features |= wgpu::Features::TIMESTAMP_QUERY;
+        let features = adapter.features() & features;
+        let limits = adapter.limits();
+
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("fathom"),
+            required_features: features,
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let refused = |error: wgpu::RequestDeviceError| GpuError::NoDevice { adapter: info.name.clone(), reason: error.to_string() };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(refused)?;
+
+        let fault = Arc::new(Mutex::new(None));
+        let sticky = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let error = match error {
+                wgpu::Error::OutOfMemory { .. } => GpuError::OutOfMemory(None),
+                wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
+                    GpuError::Driver(description.replace('\n', " "))
+                }
+            };
+            lock(&sticky).get_or_insert(error);
+        }));
+        let sticky = fault.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lock(&sticky).get_or_insert(GpuError::Lost(message));
+            }
+        });
+
+        let is_cpu = info.device_type == wgpu::DeviceType::Cpu;
+        let caps = Caps {
+            adapter: info.name.clone(),
+            backend: info.backend.to_string(),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+            is_cpu,
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            timestamp_period_ns: queue.get_timestamp_period(),
+            subgroup_min: info.subgroup_min_size,
+            subgroup_max: info.subgroup_max_size,
+            // A binding is addressed with 32-bit byte offsets by many drivers; whole slabs of 2 GiB are plenty.
+            max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(2 << 30),
+            max_buffer_bytes: limits.max_buffer_size,
+            max_workgroups: limits.max_compute_workgroups_per_dimension,
+            max_shared_bytes: limits.max_compute_workgroup_storage_size,
+            uniform_alignment: limits.min_uniform_buffer_offset_alignment,
+        };
+        // A software adapter lives in host memory, which we can measure; a card's memory we cannot.
+        let limit = options.memory_bytes.or(if is_cpu { memory::host_memory_bytes() } else { None });
+        Ok(Gpu(Arc::new(Inner {
+            device,
+            queue,
+            pace: Mutex::new(recording::Pace::new(is_cpu)),
+            caps,
+            pipelines: Mutex::new(HashMap::new()),
+            fault,
+            held: Arc::new(memory::Held::new(limit)),
+        })))
+    }
+}

@@ -1,0 +1,59 @@
+//! GPU time of every dispatch, by timestamp queries.
+
+use super::{Gpu, GpuError, Recording};
+
+/// What one dispatch of a recording took.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Index in [`Recording::plan`].
+    pub step: usize,
+    pub secs: f64,
+}
+
+impl Gpu {
+    /// Replays a recording with a pass a dispatch, each between two timestamps.
+    ///
+    /// `None` where the device has no timestamp queries.
+    pub async fn profile(&self, recording: &Recording) -> Result<Option<Vec<Timing>>, GpuError> {
+        if !self.caps().timestamps {
+            return Ok(None);
+        }
+        let mut timings = vec![];
+        // A query set holds at most 4096 queries.
+        for first in (0..recording.len()).step_by(2048) {
+            let count = (recording.len() - first).min(2048);
+            let queries = 2 * count as u32;
+            let device = &self.0.device;
+            let set = device.create_query_set(&wgpu::QuerySetDescriptor { label: Some("profile"), ty: wgpu::QueryType::Timestamp, count: queries });
+            let resolved = device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("profile"),
+                size: 8 * u64::from(queries),
+                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            });
+            let landing = self.zeros_u32("profile", &[2 * queries as usize])?;
+            let mut encoder = device.create_command_encoder(&Default::default());
+            for i in 0..count {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: None,
+                    timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                        query_set: &set,
+                        beginning_of_pass_write_index: Some(2 * i as u32),
+                        end_of_pass_write_index: Some(2 * i as u32 + 1),
+                    }),
+                });
+                recording.encode_step(first + i, &mut pass);
+            }
+            encoder.resolve_query_set(&set, 0..queries, &resolved, 0);
+            encoder.copy_buffer_to_buffer(&resolved, 0, &landing.buffer, 0, 8 * u64::from(queries));
+            self.0.queue.submit([encoder.finish()]);
+            let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.download(&landing, 0, landing.size_bytes()).await?);
+            let period = f64::from(self.caps().timestamp_period_ns) * 1e-9;
+            timings.extend(ticks.chunks(2).enumerate().map(|(i, pair)| Timing {
+                step: first + i,
+                secs: pair[1].saturating_sub(pair[0]) as f64 * period,
+            }));
+        }
+        Ok(Some(timings))
+    }
+}

@@ -1,0 +1,207 @@
+//! WGSL programs composed from parts, and what a kernel says about its launch.
+
+use super::{Gpu, Tensor};
+
+/// One optional ability a part may lean on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Needs {
+    Subgroups,
+    F16,
+}
+
+/// A piece of WGSL that programs are assembled from.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    pub name: &'static str,
+    pub source: &'static str,
+    pub needs: &'static [Needs],
+}
+
+/// A [`Part`] from a file under `shaders/`, with the abilities it needs.
+#[macro_export]
+macro_rules! wgsl {
+    ($path:literal $(, $need:ident)*) => {
+        $crate::gpu::Part {
+            name: $path,
+            source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $path)),
+            needs: &[$($crate::gpu::Needs::$need),*],
+        }
+    };
+}
+
+/// A field of a params struct: its name and byte offset, compared with WGSL's by a test.
+pub type Field = (&'static str, usize);
+
+/// Declares a kernel's params as WGSL's `struct Params` lays them out.
+#[macro_export]
+macro_rules! params {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),+ $(,)? }) => {
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type),+ }
+
+        impl $name {
+            /// Names and byte offsets, for the test that compares them with WGSL's.
+            pub const FIELDS: &'static [$crate::gpu::Field] = &[$((stringify!($field), std::mem::offset_of!($name, $field))),+];
+        }
+    };
+}
+
+/// The text of one pipeline: a body, the parts it calls, and its constants.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The kernel's name, which is also the entry point's.
+    pub name: &'static str,
+    pub parts: Vec<Part>,
+    pub constants: Vec<(&'static str, u32)>,
+    pub fields: &'static [Field],
+}
+
+impl Program {
+    pub fn new(name: &'static str, fields: &'static [Field], parts: impl Into<Vec<Part>>) -> Self {
+        Self { name, parts: parts.into(), constants: vec![], fields }
+    }
+
+    /// Adds a `const` that the text may use.
+    pub fn set(mut self, name: &'static str, value: u32) -> Self {
+        self.constants.push((name, value));
+        self
+    }
+
+    /// Adds a part.
+    pub fn with(mut self, part: Part) -> Self {
+        self.parts.push(part);
+        self
+    }
+
+    pub fn needs(&self, need: Needs) -> bool {
+        self.parts.iter().any(|part| part.needs.contains(&need))
+    }
+
+    /// A name that tells this combination of parts and constants from others of the same kernel.
+    pub fn label(&self) -> String {
+        let parts = self.parts.iter().map(|part| part.name.trim_start_matches("parts/").trim_end_matches(".wgsl").to_string());
+        let constants = self.constants.iter().map(|(name, value)| format!("{name}={value}"));
+        parts.chain(constants).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The composed text. The body comes first, so that compile errors in it keep the file's own line numbers.
+    pub fn wgsl(&self, browser: bool) -> String {
+        let mut text = String::new();
+        if self.needs(Needs::F16) {
+            text += "enable f16; ";
+        }
+        // Browsers demand this line; naga refuses it (gfx-rs/wgpu#8202).
+        if self.needs(Needs::Subgroups) && browser {
+            text += "enable subgroups; ";
+        }
+        for part in &self.parts {
+            text += part.source;
+        }
+        for (name, value) in &self.constants {
+            text += &format!("const {name} = {value}u;\n");
+        }
+        text
+    }
+}
+
+/// How a program uses a tensor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    Uniform,
+    Read,
+    Write,
+}
+
+/// One dispatch, ready to be recorded.
+pub struct Launch {
+    pub program: Program,
+    pub params: Vec<u8>,
+    /// Binding number, access and tensor; binding 0 holds the params.
+    pub bindings: Vec<(u32, Access, Tensor)>,
+    pub grid: [u32; 3],
+    /// Multiply-adds count twice.
+    pub flops: u64,
+    /// Bytes of device memory the dispatch has to read and write at least.
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+}
+
+impl Launch {
+    /// A launch of `program`; the body's tensors follow in binding order, from binding 1 on.
+    pub fn new<P: bytemuck::Pod>(program: Program, params: P) -> Self {
+        let params = bytemuck::bytes_of(&params).to_vec();
+        Self { program, params, bindings: vec![], grid: [1; 3], flops: 0, read_bytes: 0, written_bytes: 0 }
+    }
+
+    fn body_binding(&self) -> u32 {
+        1 + self.bindings.iter().filter(|(binding, ..)| *binding < PART_BINDINGS).count() as u32
+    }
+
+    /// The body's next tensor, read only.
+    pub fn read(self, tensor: &Tensor) -> Self {
+        let binding = self.body_binding();
+        self.read_at(binding, tensor)
+    }
+
+    /// The body's next tensor, a uniform.
+    pub fn uniform(self, tensor: &Tensor) -> Self {
+        let binding = self.body_binding();
+        self.uniform_at(binding, tensor)
+    }
+
+    /// A uniform that a part owns, at the part's own binding number.
+    pub fn uniform_at(mut self, binding: u32, tensor: &Tensor) -> Self {
+        assert!(tensor.uniform, "{}: {tensor:?} is not a uniform", self.program.name);
+        self.bindings.push((binding, Access::Uniform, tensor.clone()));
+        self
+    }
+
+    /// The body's next tensor, written (and read, where the body adds to it).
+    pub fn write(mut self, tensor: &Tensor) -> Self {
+        self.written_bytes += tensor.size_bytes();
+        self.bindings.push((self.body_binding(), Access::Write, tensor.clone()));
+        self
+    }
+
+    /// A tensor that a part owns, at the part's own binding number.
+    pub fn read_at(mut self, binding: u32, tensor: &Tensor) -> Self {
+        self.read_bytes += tensor.size_bytes();
+        self.bindings.push((binding, Access::Read, tensor.clone()));
+        self
+    }
+
+    /// Workgroups to launch.
+    pub fn grid(mut self, x: usize, y: usize, z: usize) -> Self {
+        self.grid = [x as u32, y as u32, z as u32];
+        self
+    }
+
+    pub fn flops(mut self, flops: u64) -> Self {
+        self.flops = flops;
+        self
+    }
+
+    /// Replaces the count of bytes read, where only a part of a bound tensor is touched.
+    pub fn reads(mut self, bytes: u64) -> Self {
+        self.read_bytes = bytes;
+        self
+    }
+
+    /// Replaces the count of bytes written.
+    pub fn writes(mut self, bytes: u64) -> Self {
+        self.written_bytes = bytes;
+        self
+    }
+}
+
+/// Bindings from this number on belong to parts, each at a fixed number in its file.
+pub const PART_BINDINGS: u32 = 8;
+
+/// A GPU computation: named arguments as fields, one method that says how it is launched.
+///
+/// Most kernels are one dispatch; one whose weight spans slabs is one dispatch a slab.
+pub trait Kernel {
+    fn launches(&self, gpu: &Gpu) -> Vec<Launch>;
+}

@@ -1,0 +1,80 @@
+//! The kernels: each a WGSL file under `shaders/` and a Rust file of the same stem with its formula, launch, CPU twin and cases.
+//!
+//! Knows arrays and formats, not models: which kernel follows which is `model/forward.rs`'s business.
+
+mod absorb;
+mod copy;
+mod embed;
+mod ffn_down;
+mod ffn_up;
+mod lanes;
+mod latent_append;
+mod linear;
+mod mla_attention;
+mod moe_combine;
+mod moe_route;
+mod moe_sort;
+mod rms_norm;
+mod rope;
+mod sample;
+mod weight;
+
+pub use absorb::Absorb;
+pub use copy::Copy;
+pub use embed::Embed;
+pub use ffn_down::FfnDown;
+pub use ffn_up::{FfnUp, Slots};
+pub use lanes::{Lanes, XSource};
+pub use latent_append::LatentAppend;
+pub use linear::Linear;
+pub use mla_attention::MlaAttention;
+pub use moe_combine::MoeCombine;
+pub use moe_route::{GroupScore, MAX_EXPERTS, MoeRoute, Scoring};
+pub use moe_sort::{MoeSort, tile_bound};
+pub use rms_norm::RmsNorm;
+pub use rope::Rope;
+pub use sample::{SAMPLING_WORDS, Sample};
+pub use weight::{BLOCK_COLS, Slab, Weight, every_format};
+
+use crate::gpu::{Program, Tensor};
+
+/// Up to this many rows a step uses the few-rows kernels, whose sums do not depend on the rows beside them.
+pub const FEW_ROWS: usize = 8;
+
+/// Slots that a tile of the grouped products holds, and tokens that a tile of `matmul` holds.
+pub const TILE: usize = 8;
+
+/// Positions in a page of the latent cache.
+pub const PAGE: usize = 64;
+
+/// The rows of a step: how many a recording has room for, and where the device reads how many are live.
+#[derive(Clone)]
+pub struct Rows {
+    /// Above [`FEW_ROWS`] a multiple of [`TILE`].
+    pub count: usize,
+    /// The few-rows kernels are used.
+    pub few: bool,
+    /// Uniform: live rows, live outputs, 0, 0.
+    pub step: Tensor,
+}
+
+/// Every program that any kernel may ask for, in every combination of parts.
+pub fn every_program() -> Vec<Program> {
+    let sources = [
+        absorb::programs,
+        copy::programs,
+        embed::programs,
+        ffn_down::programs,
+        ffn_up::programs,
+        latent_append::programs,
+        linear::programs,
+        mla_attention::programs,
+        moe_combine::programs,
+        moe_route::programs,
+        moe_sort::programs,
+        rms_norm::programs,
+        rope::programs,
+        sample::programs,
+    ];
+    sources.iter().flat_map(|programs| programs()).collect()
+}

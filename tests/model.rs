@@ -1,0 +1,110 @@
+//! Whole models against golden data from transformers and against the f64 reference: logits, hidden states, routing, greedy text,
+//! on every tier, however the prompt is cut.
+
+mod support;
+
+use fathom::checkpoint::Checkpoint;
+use fathom::gpu::{Disabled, Feature, Gpu, GpuOptions};
+use fathom::model::{Model, ModelError};
+use fathom::sampler::Sampling;
+use fathom::session::{Runtime, RuntimeOptions, Traced};
+use pollster::block_on;
+use std::path::Path;
+use std::sync::Arc;
+use support::golden::{self, Golden};
+
+/// The full adapter and the core tier, which has neither subgroups nor f16.
+fn tiers() -> Vec<(&'static str, Gpu)> {
+    let open = |disabled| block_on(Gpu::open(&GpuOptions { disabled, ..Default::default() })).unwrap();
+    vec![("full", open(Disabled::default())), ("core", open(Disabled(vec![Feature::Subgroups, Feature::F16])))]
+}
+
+fn load(gpu: &Gpu, dir: &Path) -> Arc<Model> {
+    let checkpoint = Checkpoint::open(dir).unwrap();
+    block_on(Model::load(gpu, &checkpoint, &mut |_| {})).unwrap()
+}
+
+fn options(chunk: usize) -> RuntimeOptions {
+    RuntimeOptions { context: 128, chunk, trace: true, ..Default::default() }
+}
+
+#[track_caller]
+fn close(what: &str, got: &[f32], want: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), want.len(), "{what}: length");
+    let worst = got.iter().zip(want).map(|(g, w)| if g.is_finite() { (g - w).abs() } else { f32::INFINITY }).fold(0.0, f32::max);
+    assert!(worst <= tolerance, "{what}: off by {worst}, allowed {tolerance}");
+}
+
+fn flat(rows: &[f64]) -> Vec<f32> {
+    rows.iter().map(|&v| v as f32).collect()
+}
+
+/// Feeds `ids` in chunks and gathers logits and, from each step's trace, hidden states and routing in row order.
+fn run(model: &Arc<Model>, ids: &[u32], chunk: usize) -> (Vec<f32>, Traced) {
+    let mut runtime = Runtime::new(model.clone(), options(chunk)).unwrap();
+    let mut session = runtime.session().unwrap();
+    let layers = model.config().layers;
+    let (mut logits, mut all) = (vec![], Traced { hidden: vec![vec![]; layers + 1], chosen: vec![vec![]; layers], weights: vec![vec![]; layers] });
+    for part in ids.chunks(chunk) {
+        logits.extend(block_on(runtime.logits(&mut session, part)).unwrap());
+        let traced = block_on(runtime.traced(part.len())).unwrap().unwrap();
+        all.hidden.iter_mut().zip(traced.hidden).for_each(|(all, part)| all.extend(part));
+        all.chosen.iter_mut().zip(traced.chosen).for_each(|(all, part)| all.extend(part));
+        all.weights.iter_mut().zip(traced.weights).for_each(|(all, part)| all.extend(part));
+    }
+    (logits, all)
+}
+
+fn generate(model: &Arc<Model>, ids: &[u32], count: usize, chunk: usize) -> Vec<u32> {
+    let mut runtime = Runtime::new(model.clone(), RuntimeOptions { context: 128, chunk, ..Default::default() }).unwrap();
+    let mut session = runtime.session().unwrap();
+    assert!(block_on(runtime.begin(&mut session, ids, &Sampling::default(), &mut |_, _| true)).unwrap());
+    (0..count).map(|_| block_on(runtime.next(&mut session)).unwrap()).collect()
+}
+
+#[test]
+fn golden_checkpoints_agree_on_every_tier_however_the_prompt_is_cut() {
+    for (tier, gpu) in tiers() {
+        for name in golden::NAMES {
+            let dir = golden::dir(name);
+            let want = Golden::read(&dir);
+            let model = load(&gpu, &dir);
+            for chunk in [want.input_ids.len(), 7, 1] {
+                let at = |what: &str| format!("{name} ({tier}, chunks of {chunk}) {what}");
+                let (logits, traced) = run(&model, &want.input_ids, chunk);
+                close(&at("logits"), &logits, &want.logits, 1e-3);
+                for (i, hidden) in want.hidden.iter().enumerate() {
+                    close(&at(&format!("hidden {i}")), &traced.hidden[i], hidden, 1e-3);
+                }
+                for (&layer, router) in &want.routers {
+                    let count = traced.chosen[layer].len();
+                    assert_eq!(traced.chosen[layer], router.indices[..count], "{}", at(&format!("choices of layer {layer}")));
+                    let largest = router.weights.iter().fold(1.0f32, |a, &b| a.max(b));
+                    close(&at(&format!("weights of layer {layer}")), &traced.weights[layer], &router.weights[..count], 1e-5 * largest);
+                }
+            }
+            assert_eq!(generate(&model, &want.input_ids, want.greedy_ids.len(), 48), want.greedy_ids, "{name} ({tier}): greedy ids");
+            assert_eq!(generate(&model, &want.input_ids, 8, 7), want.greedy_ids[..8], "{name} ({tier}): greedy ids after chunks of 7");
+        }
+    }
+}
+
+#[test]
+fn the_check_refuses_a_wrong_answer() {
+    let close_enough = |value: f32| std::panic::catch_unwind(|| close("probe", &[value], &[1.0], 1e-3)).is_ok();
+    assert!(close_enough(1.0005));
+    assert!(!close_enough(1.002));
+    assert!(!close_enough(f32::NAN));
+}
+
+#[test]
+fn errors_are_errors() {
+    let (_, gpu) = tiers().remove(0);
+    let model = load(&gpu, &golden::dir("v2lite"));
+    let mut runtime = Runtime::new(model, RuntimeOptions { context: 64, ..Default::default() }).unwrap();
+    let mut session = runtime.session().unwrap();
+    assert!(matches!(block_on(runtime.logits(&mut session, &[320])), Err(ModelError::UnknownToken { id: 320, vocab: 320 })));
+    assert!(matches!(block_on(runtime.prefill(&mut session, &[0; 65], &mut |_, _| true)), Err(ModelError::ContextFull { needed: 65, .. })));
+    assert!(matches!(block_on(runtime.prefill(&mut session, &[], &mut |_, _| true)), Err(ModelError::Empty)));
+    assert!(matches!(runtime.session(), Err(ModelError::NoSequence(1))));
+}
