@@ -24,11 +24,11 @@ fn absorb(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     }
     let head = i / (params.cols / 32u);
     let block = i % (params.cols / 32u);
-    let from = group.y * params.q_stride + (params.head_begin + head) * params.q_head_stride;
+    let begin = group.y * params.q_stride + (params.head_begin + head) * params.q_head_stride;
     var sum = Block();
     for (var n = 0u; n < params.nope; n += 1u) {
         let w = load_block(head * params.nope + n, block);
-        let v = vec4<f32>(q[from + n]);
+        let v = vec4<f32>(q[begin + n]);
         sum.a = fma(w.a, v, sum.a);
         sum.b = fma(w.b, v, sum.b);
         sum.c = fma(w.c, v, sum.c);

@@ -17,7 +17,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;            // [rows, y_stride]
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn ffn_down(at: Invocation, lane: XLane, @builtin(workgroup_id) group: vec3<u32>) {
+fn ffn_down(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     let row = (group.x * (WORKGROUP_SIZE / COL_LANES) + at.lane / COL_LANES) * 4u;
     let inside = min(vec4<u32>(row, row + 1u, row + 2u, row + 3u), vec4<u32>(params.rows - 1u));
     let blocks = params.cols / 32u;
@@ -31,7 +31,7 @@ fn ffn_down(at: Invocation, lane: XLane, @builtin(workgroup_id) group: vec3<u32>
             var dots = vec4<f32>(0.0);
             for (var first = 0u; first < blocks; first += COL_LANES) {
                 let block = min(first + at.lane % COL_LANES, blocks - 1u);
-                let xs = load_x((slot * blocks + block) * 8u, lane);
+                let xs = load_x((slot * blocks + block) * 8u, at.lane);
                 let d = block_dots(load_block(down.x, block), load_block(down.y, block), load_block(down.z, block), load_block(down.w, block), xs);
                 dots += select(vec4<f32>(0.0), d, first + at.lane % COL_LANES < blocks);
             }

@@ -24,7 +24,7 @@ fn store(at: u32, end: u32, row: u32, dots: vec4<f32>) {
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn ffn_down_tiled(@builtin(local_invocation_index) index: u32, lane: XLane, @builtin(workgroup_id) group: vec3<u32>) {
+fn ffn_down_tiled(@builtin(local_invocation_index) index: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let tile = load_tile(group.y);
     let expert = tile.x - params.expert_begin;
     if tile.z == 0u || expert >= params.experts {
@@ -47,14 +47,14 @@ fn ffn_down_tiled(@builtin(local_invocation_index) index: u32, lane: XLane, @bui
         let w1 = load_block(rows.y, block);
         let w2 = load_block(rows.z, block);
         let w3 = load_block(rows.w, block);
-        dots[0] += block_dots(w0, w1, w2, w3, load_x(x_low.x + block * 8u, lane));
-        dots[1] += block_dots(w0, w1, w2, w3, load_x(x_low.y + block * 8u, lane));
-        dots[2] += block_dots(w0, w1, w2, w3, load_x(x_low.z + block * 8u, lane));
-        dots[3] += block_dots(w0, w1, w2, w3, load_x(x_low.w + block * 8u, lane));
-        dots[4] += block_dots(w0, w1, w2, w3, load_x(x_high.x + block * 8u, lane));
-        dots[5] += block_dots(w0, w1, w2, w3, load_x(x_high.y + block * 8u, lane));
-        dots[6] += block_dots(w0, w1, w2, w3, load_x(x_high.z + block * 8u, lane));
-        dots[7] += block_dots(w0, w1, w2, w3, load_x(x_high.w + block * 8u, lane));
+        dots[0] += block_dots(w0, w1, w2, w3, load_x(x_low.x + block * 8u, index));
+        dots[1] += block_dots(w0, w1, w2, w3, load_x(x_low.y + block * 8u, index));
+        dots[2] += block_dots(w0, w1, w2, w3, load_x(x_low.z + block * 8u, index));
+        dots[3] += block_dots(w0, w1, w2, w3, load_x(x_low.w + block * 8u, index));
+        dots[4] += block_dots(w0, w1, w2, w3, load_x(x_high.x + block * 8u, index));
+        dots[5] += block_dots(w0, w1, w2, w3, load_x(x_high.y + block * 8u, index));
+        dots[6] += block_dots(w0, w1, w2, w3, load_x(x_high.z + block * 8u, index));
+        dots[7] += block_dots(w0, w1, w2, w3, load_x(x_high.w + block * 8u, index));
     }
     store(tile.y, end, row, dots[0]);
     store(tile.y + 1u, end, row, dots[1]);

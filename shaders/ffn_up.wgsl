@@ -16,7 +16,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> h: array<f32>;            // [rows, slots, h_stride]
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn ffn_up(at: Invocation, lane: XLane, @builtin(workgroup_id) group: vec3<u32>) {
+fn ffn_up(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     let slot = group.z * params.slots + group.y;
     let expert = slot_expert(slot) - params.expert_begin;
     // Wraps to a large number below the slab's first expert.
@@ -34,7 +34,7 @@ fn ffn_up(at: Invocation, lane: XLane, @builtin(workgroup_id) group: vec3<u32>) 
     for (var first = 0u; first < blocks; first += COL_LANES) {
         let block = min(first + at.lane % COL_LANES, blocks - 1u);
         let here = first + at.lane % COL_LANES < blocks;
-        let xs = load_x(x_begin + block * 8u, lane);
+        let xs = load_x(x_begin + block * 8u, at.lane);
         let g = block_dots(load_block(gate.x, block), load_block(gate.y, block), load_block(gate.z, block), load_block(gate.w, block), xs);
         let u = block_dots(load_block(up.x, block), load_block(up.y, block), load_block(up.z, block), load_block(up.w, block), xs);
         gates += select(vec4<f32>(0.0), g, here);

@@ -24,10 +24,10 @@ struct Params {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn latent_append(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     let entry_pairs = (params.latent + params.rope) / 2u;
-    let from = group.x * entry_pairs;
+    let begin = group.x * entry_pairs;
     var squares = 0.0;
     for (var i = at.lane; i < params.latent / 2u; i += WORKGROUP_SIZE) {
-        squares += dot(u[from + i], u[from + i]);
+        squares += dot(u[begin + i], u[begin + i]);
     }
     let mean_square = columns_sum4(vec4<f32>(squares, 0.0, 0.0, 0.0), at).x / f32(params.latent_dim);
     let scale = inverseSqrt(mean_square + params.eps);
@@ -38,10 +38,10 @@ fn latent_append(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     let position = min(row.y, params.max_pages * PAGE - 1u);
     let to = (page_table[row.z * params.max_pages + position / PAGE] * PAGE + position % PAGE) * entry_pairs;
     for (var i = at.lane; i < params.latent / 2u; i += WORKGROUP_SIZE) {
-        cache[to + i] = u[from + i] * scale * weight[i];
+        cache[to + i] = u[begin + i] * scale * weight[i];
     }
     for (var i = at.lane; i < params.rope / 2u; i += WORKGROUP_SIZE) {
-        let pair = u[from + params.latent / 2u + i];
+        let pair = u[begin + params.latent / 2u + i];
         let turn = rotary[min(position, params.positions - 1u) * params.pairs + min(i, params.pairs - 1u)];
         cache[to + params.latent / 2u + i] = vec2<f32>(pair.x * turn.x - pair.y * turn.y, pair.y * turn.x + pair.x * turn.y);
     }

@@ -35,7 +35,7 @@ fn store(token: u32, head: u32, row: u32, dots: vec4<f32>) {
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn matmul(@builtin(local_invocation_index) index: u32, lane: XLane, @builtin(workgroup_id) group: vec3<u32>) {
+fn matmul(@builtin(local_invocation_index) index: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let token = group.y * 8u;
     if token >= step.x {
         return;
@@ -53,14 +53,14 @@ fn matmul(@builtin(local_invocation_index) index: u32, lane: XLane, @builtin(wor
         let w2 = load_block(rows.z, block);
         let w3 = load_block(rows.w, block);
         let at = x_begin + block * 8u;
-        dots[0] += block_dots(w0, w1, w2, w3, load_x(at, lane));
-        dots[1] += block_dots(w0, w1, w2, w3, load_x(at + params.x_stride, lane));
-        dots[2] += block_dots(w0, w1, w2, w3, load_x(at + 2u * params.x_stride, lane));
-        dots[3] += block_dots(w0, w1, w2, w3, load_x(at + 3u * params.x_stride, lane));
-        dots[4] += block_dots(w0, w1, w2, w3, load_x(at + 4u * params.x_stride, lane));
-        dots[5] += block_dots(w0, w1, w2, w3, load_x(at + 5u * params.x_stride, lane));
-        dots[6] += block_dots(w0, w1, w2, w3, load_x(at + 6u * params.x_stride, lane));
-        dots[7] += block_dots(w0, w1, w2, w3, load_x(at + 7u * params.x_stride, lane));
+        dots[0] += block_dots(w0, w1, w2, w3, load_x(at, index));
+        dots[1] += block_dots(w0, w1, w2, w3, load_x(at + params.x_stride, index));
+        dots[2] += block_dots(w0, w1, w2, w3, load_x(at + 2u * params.x_stride, index));
+        dots[3] += block_dots(w0, w1, w2, w3, load_x(at + 3u * params.x_stride, index));
+        dots[4] += block_dots(w0, w1, w2, w3, load_x(at + 4u * params.x_stride, index));
+        dots[5] += block_dots(w0, w1, w2, w3, load_x(at + 5u * params.x_stride, index));
+        dots[6] += block_dots(w0, w1, w2, w3, load_x(at + 6u * params.x_stride, index));
+        dots[7] += block_dots(w0, w1, w2, w3, load_x(at + 7u * params.x_stride, index));
     }
     store(token, head, row, dots[0]);
     store(token + 1u, head, row, dots[1]);

@@ -18,7 +18,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;        // [tokens, y_stride]
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn matvec(at: Invocation, lane: XLane, @builtin(workgroup_id) group: vec3<u32>) {
+fn matvec(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     let token = group.y;
     let head = group.z;
     let row = (group.x * (WORKGROUP_SIZE / COL_LANES) + at.lane / COL_LANES) * 4u;
@@ -31,7 +31,7 @@ fn matvec(at: Invocation, lane: XLane, @builtin(workgroup_id) group: vec3<u32>) 
     let blocks = params.cols / 32u;
     for (var first = 0u; first < blocks; first += COL_LANES) {
         let block = min(first + at.lane % COL_LANES, blocks - 1u);
-        let xs = load_x(x_begin + block * 8u, lane);
+        let xs = load_x(x_begin + block * 8u, at.lane);
         let sums = block_dots(load_block(rows.x, block), load_block(rows.y, block), load_block(rows.z, block), load_block(rows.w, block), xs);
         dots += select(vec4<f32>(0.0), sums, first + at.lane % COL_LANES < blocks);
     }

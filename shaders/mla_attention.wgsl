@@ -33,7 +33,7 @@ fn load_key(at: u32) -> Block {
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn mla_attention(at: Invocation, lane: XLane, @builtin(workgroup_id) group: vec3<u32>) {
+fn mla_attention(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     if group.x >= step.x {
         return;
     }
@@ -61,16 +61,16 @@ fn mla_attention(at: Invocation, lane: XLane, @builtin(workgroup_id) group: vec3
             let head = min(vec4<u32>(0u, 1u, 2u, 3u) + first_head + h * 4u, vec4<u32>(last_head));
             var scores = vec4<f32>(0.0);
             if HAS_NOPE == 1u {
-                let from = (group.x * params.heads + head) * (params.latent / 4u);
+                let begin = (group.x * params.heads + head) * (params.latent / 4u);
                 for (var i = 0u; i < params.latent / 4u; i += 8u) {
                     let key = load_key(entry + i);
-                    scores += block_dots(load_alpha(from.x + i, lane), load_alpha(from.y + i, lane), load_alpha(from.z + i, lane), load_alpha(from.w + i, lane), key);
+                    scores += block_dots(load_alpha(begin.x + i, at.lane), load_alpha(begin.y + i, at.lane), load_alpha(begin.z + i, at.lane), load_alpha(begin.w + i, at.lane), key);
                 }
             }
-            let from = group.x * params.q_stride + params.q_begin + head * (params.rope / 4u);
+            let begin = group.x * params.q_stride + params.q_begin + head * (params.rope / 4u);
             for (var i = 0u; i < params.rope / 4u; i += 8u) {
                 let key = load_key(entry + params.latent / 4u + i);
-                scores += block_dots(load_x(from.x + i, lane), load_x(from.y + i, lane), load_x(from.z + i, lane), load_x(from.w + i, lane), key);
+                scores += block_dots(load_x(begin.x + i, at.lane), load_x(begin.y + i, at.lane), load_x(begin.z + i, at.lane), load_x(begin.w + i, at.lane), key);
             }
             scores = select(vec4<f32>(HIDDEN), scores * params.scale, here);
 
@@ -93,9 +93,9 @@ fn mla_attention(at: Invocation, lane: XLane, @builtin(workgroup_id) group: vec3
         workgroupBarrier();
 
         for (var p = 0u; p < min(WORKGROUP_SIZE, length - tile); p += 1u) {
-            let from = entries[p];
+            let begin = entries[p];
             for (var i = 0u; i < QUADS_A_LANE; i += 1u) {
-                let latent = cache[from + min(i * WORKGROUP_SIZE + at.lane, params.latent / 4u - 1u)];
+                let latent = cache[begin + min(i * WORKGROUP_SIZE + at.lane, params.latent / 4u - 1u)];
                 for (var h = 0u; h < HEAD_QUADS; h += 1u) {
                     let share = shares[h * WORKGROUP_SIZE + p];
                     let s = (i * HEAD_QUADS + h) * 4u;

@@ -35,9 +35,6 @@ fn close(what: &str, got: &[f32], want: &[f32], tolerance: f32) {
     assert!(worst <= tolerance, "{what}: off by {worst}, allowed {tolerance}");
 }
 
-fn flat(rows: &[f64]) -> Vec<f32> {
-    rows.iter().map(|&v| v as f32).collect()
-}
 
 /// Feeds `ids` in chunks and gathers logits and, from each step's trace, hidden states and routing in row order.
 fn run(model: &Arc<Model>, ids: &[u32], chunk: usize) -> (Vec<f32>, Traced) {

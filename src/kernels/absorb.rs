@@ -1,6 +1,6 @@
 //! `alpha[head] = BK[head]ᵀ q_nope[head]`: the query seen from the latent (DEEPSEEK.md §4.1).
 
-use super::weight::{bind_weight, every_format, with_weight};
+use super::weight::{bind_weight, every_format_of_parts, with_weight};
 use super::{Rows, Weight};
 use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
@@ -30,7 +30,7 @@ fn program(format: WeightFormat, workgroup: u32) -> Program {
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    every_format().into_iter().map(|format| program(format, WORKGROUP)).collect()
+    every_format_of_parts().into_iter().map(|format| program(format, WORKGROUP)).collect()
 }
 
 impl Kernel for Absorb<'_> {

@@ -1,6 +1,6 @@
 //! `x[row] = table[token of row]`.
 
-use super::weight::{bind_weight, every_format, with_weight};
+use super::weight::{bind_weight, every_format_of_parts, with_weight};
 use super::{Rows, Weight};
 use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
@@ -30,7 +30,7 @@ fn program(format: WeightFormat) -> Program {
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    every_format().into_iter().map(program).collect()
+    every_format_of_parts().into_iter().map(program).collect()
 }
 
 impl Kernel for Embed<'_> {

@@ -1,7 +1,7 @@
 //! The chosen experts' second half: for a few rows weighed and added to the residual, for many one result a slot.
 
 use super::ffn_up::{ORDER_BINDING, SLOT_BINDING, SLOT_ROUTED, Slots, TILE_SORTED};
-use super::weight::{bind_weight, every_format, with_weight};
+use super::weight::{bind_weight, every_format_of_parts, with_weight};
 use super::{Lanes, Rows, Weight, XSource};
 use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
@@ -46,7 +46,7 @@ fn many(x: XSource, format: WeightFormat) -> Program {
 
 pub(super) fn programs() -> Vec<Program> {
     let of = |format| Lanes::MATVEC.map(|lanes| few(lanes, format)).into_iter().chain(XSource::ALL.map(|x| many(x, format)));
-    every_format().into_iter().flat_map(of).collect()
+    every_format_of_parts().into_iter().flat_map(of).collect()
 }
 
 impl Kernel for FfnDown<'_> {

@@ -1,6 +1,6 @@
 //! `h = silu(gate x) * (up x)` for every slot of a row (DEEPSEEK.md §3.4): the chosen experts', or a dense or shared FFN's one.
 
-use super::weight::{bind_weight, every_format, with_weight};
+use super::weight::{bind_weight, every_format_of_parts, with_weight};
 use super::{Lanes, Rows, TILE, Weight, XSource};
 use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
@@ -55,7 +55,7 @@ fn many(x: XSource, format: WeightFormat, tile: Part) -> Program {
 
 pub(super) fn programs() -> Vec<Program> {
     let mut all = vec![];
-    for format in every_format() {
+    for format in every_format_of_parts() {
         for lanes in Lanes::MATVEC {
             all.extend([SLOT_SINGLE, SLOT_ROUTED].map(|slot| few(lanes, format, slot)));
         }

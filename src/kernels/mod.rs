@@ -58,7 +58,8 @@ pub struct Rows {
     pub step: Tensor,
 }
 
-/// Every program that any kernel may ask for, in every combination of parts.
+/// Programs of every kernel in every combination of parts. What remains to be asked for at run time differs from one of these
+/// in a constant, or joins parts that do not meet in the text: a bias and a weight format.
 pub fn every_program() -> Vec<Program> {
     let sources = [
         absorb::programs,

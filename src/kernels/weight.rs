@@ -20,7 +20,6 @@ const SCALE_F32: Part = wgsl!("parts/scale_f32.wgsl");
 const WEIGHT_BINDING: u32 = 8;
 const SCALE_BINDING: u32 = 9;
 
-
 /// `[rows, cols]` in one format, possibly over several slabs.
 pub struct Weight {
     pub name: String,
@@ -118,7 +117,7 @@ pub fn bind_weight(launch: Launch, slab: &Slab) -> Launch {
     }
 }
 
-/// One format of each kind, for the tests that go through all of them.
+/// Every format: all parts, group sizes and scale types.
 pub fn every_format() -> Vec<WeightFormat> {
     let mut all = vec![WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Fp8];
     for bits in [4, 8] {
@@ -127,4 +126,18 @@ pub fn every_format() -> Vec<WeightFormat> {
         }
     }
     all
+}
+
+/// One format for each combination of parts, which differ in nothing but a constant from the others.
+pub fn every_format_of_parts() -> Vec<WeightFormat> {
+    let group_of = |scale| match scale {
+        Scale::F16 => 64,
+        Scale::Bf16 => 128,
+        Scale::F32 => 32,
+    };
+    let is_first = |format: &WeightFormat| match format {
+        WeightFormat::Affine { group, scale, .. } => *group == group_of(*scale),
+        _ => true,
+    };
+    every_format().into_iter().filter(is_first).collect()
 }
