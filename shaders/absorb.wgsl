@@ -18,10 +18,8 @@ struct Params {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn absorb(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let i = group.x * WORKGROUP_SIZE + lane;
-    if i >= params.blocks {
-        return;
-    }
+    // Lanes past the end repeat the last block and store nothing.
+    let i = min(group.x * WORKGROUP_SIZE + lane, params.blocks - 1u);
     let head = i / (params.cols / 32u);
     let block = i % (params.cols / 32u);
     let begin = group.y * params.q_stride + (params.head_begin + head) * params.q_head_stride;
@@ -37,6 +35,9 @@ fn absorb(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
         sum.f = fma(w.f, v, sum.f);
         sum.g = fma(w.g, v, sum.g);
         sum.h = fma(w.h, v, sum.h);
+    }
+    if group.x * WORKGROUP_SIZE + lane >= params.blocks {
+        return;
     }
     let at = (group.y * params.heads + params.head_begin + head) * (params.cols / 4u) + block * 8u;
     y[at] = sum.a;

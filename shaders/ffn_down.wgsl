@@ -26,23 +26,22 @@ fn ffn_down(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     for (var k = 0u; k < params.slots; k += 1u) {
         let slot = group.y * params.slots + k;
         let expert = slot_expert(slot) - params.expert_begin;
-        if expert < params.experts {
-            let down = inside + expert * params.rows;
-            var dots = vec4<f32>(0.0);
-            for (var first = 0u; first < blocks; first += COL_LANES) {
-                let block = min(first + at.lane % COL_LANES, blocks - 1u);
-                let xs = load_x((slot * blocks + block) * 8u, at.lane);
-                let d = block_dots(load_block(down.x, block), load_block(down.y, block), load_block(down.z, block), load_block(down.w, block), xs);
-                dots += select(vec4<f32>(0.0), d, first + at.lane % COL_LANES < blocks);
-            }
-            sum = fma(dots, vec4<f32>(weights[slot]), sum);
+        let down = inside + expert * params.rows;
+        var dots = vec4<f32>(0.0);
+        // An expert of another slab has no blocks here.
+        for (var first = 0u; first < select(0u, blocks, expert < params.experts); first += COL_LANES) {
+            let block = min(first + at.lane % COL_LANES, blocks - 1u);
+            let xs = load_x((slot * blocks + block) * 8u, at.lane);
+            let d = block_dots(load_block(down.x, block), load_block(down.y, block), load_block(down.z, block), load_block(down.w, block), xs);
+            dots += select(vec4<f32>(0.0), d, first + at.lane % COL_LANES < blocks);
         }
+        sum = fma(dots, vec4<f32>(weights[slot]), sum);
     }
     sum = columns_sum4(sum, at);
 
-    if at.lane % COL_LANES == 0u {
-        for (var i = 0u; i < 4u && row + i < params.rows; i += 1u) {
-            y[group.y * params.y_stride + row + i] += sum[i];
-        }
+    // Bounds, not branches, keep lanes out of loops: llvmpipe runs a loop that no lane has entered to its iteration limit.
+    let stored = select(0u, min(4u, max(params.rows, row) - row), at.lane % COL_LANES == 0u);
+    for (var i = 0u; i < stored; i += 1u) {
+        y[group.y * params.y_stride + row + i] += sum[i];
     }
 }

@@ -15,10 +15,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;            // [rows * slots, y_stride]
 
 fn store(at: u32, end: u32, row: u32, dots: vec4<f32>) {
-    if at >= end {
-        return;
-    }
-    for (var i = 0u; i < 4u && row + i < params.rows; i += 1u) {
+    let stored = select(0u, min(4u, max(params.rows, row) - row), at < end);
+    for (var i = 0u; i < stored; i += 1u) {
         y[tile_slot(at) * params.y_stride + row + i] = dots[i];
     }
 }
@@ -27,22 +25,21 @@ fn store(at: u32, end: u32, row: u32, dots: vec4<f32>) {
 fn ffn_down_tiled(@builtin(local_invocation_index) index: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let tile = load_tile(group.y);
     let expert = tile.x - params.expert_begin;
-    if tile.z == 0u || expert >= params.experts {
-        return;
-    }
+    let is_here = tile.z > 0u && expert < params.experts;
     let row = (group.x * WORKGROUP_SIZE + index) * 4u;
     let rows = min(vec4<u32>(row, row + 1u, row + 2u, row + 3u), vec4<u32>(params.rows - 1u)) + expert * params.rows;
-    let end = tile.y + tile.z;
+    let end = select(0u, tile.y + tile.z, is_here);
     // Slots past the tile's end repeat its last and are not stored.
     let quads = params.cols / 4u;
     let first = vec4<u32>(tile.y) + vec4<u32>(0u, 1u, 2u, 3u);
-    let low = min(first, vec4<u32>(end - 1u));
-    let high = min(first + 4u, vec4<u32>(end - 1u));
+    let low = min(first, vec4<u32>(max(end, 1u) - 1u));
+    let high = min(first + 4u, vec4<u32>(max(end, 1u) - 1u));
     let x_low = vec4<u32>(tile_slot(low.x), tile_slot(low.y), tile_slot(low.z), tile_slot(low.w)) * quads;
     let x_high = vec4<u32>(tile_slot(high.x), tile_slot(high.y), tile_slot(high.z), tile_slot(high.w)) * quads;
 
     var dots = array<vec4<f32>, 8>();
-    for (var block = 0u; block < params.cols / 32u; block += 1u) {
+    // Dead tiles have no blocks: a bound, not a branch, since llvmpipe runs a loop that no lane has entered to its limit.
+    for (var block = 0u; block < select(0u, params.cols / 32u, is_here); block += 1u) {
         let w0 = load_block(rows.x, block);
         let w1 = load_block(rows.y, block);
         let w2 = load_block(rows.z, block);

@@ -20,9 +20,7 @@ fn ffn_up(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     let slot = group.z * params.slots + group.y;
     let expert = slot_expert(slot) - params.expert_begin;
     // Wraps to a large number below the slab's first expert.
-    if expert >= params.experts {
-        return;
-    }
+    let is_here = expert < params.experts;
     let row = (group.x * (WORKGROUP_SIZE / COL_LANES) + at.lane / COL_LANES) * 4u;
     let gate = min(vec4<u32>(row, row + 1u, row + 2u, row + 3u), vec4<u32>(params.width - 1u)) + 2u * expert * params.width;
     let up = gate + params.width;
@@ -31,7 +29,7 @@ fn ffn_up(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     var gates = vec4<f32>(0.0);
     var ups = vec4<f32>(0.0);
     let blocks = params.cols / 32u;
-    for (var first = 0u; first < blocks; first += COL_LANES) {
+    for (var first = 0u; first < select(0u, blocks, is_here); first += COL_LANES) {
         let block = min(first + at.lane % COL_LANES, blocks - 1u);
         let here = first + at.lane % COL_LANES < blocks;
         let xs = load_x(x_begin + block * 8u, at.lane);
@@ -43,10 +41,10 @@ fn ffn_up(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     gates = columns_sum4(gates, at);
     ups = columns_sum4(ups, at);
 
-    if at.lane % COL_LANES == 0u {
-        let values = gates / (1.0 + exp(-clamp(gates, vec4<f32>(-80.0), vec4<f32>(80.0)))) * ups;
-        for (var i = 0u; i < 4u && row + i < params.width; i += 1u) {
-            h[slot * params.h_stride + row + i] = values[i];
-        }
+    // Bounds, not branches, keep lanes out of loops: llvmpipe runs a loop that no lane has entered to its iteration limit.
+    let values = gates / (1.0 + exp(-clamp(gates, vec4<f32>(-80.0), vec4<f32>(80.0)))) * ups;
+    let stored = select(0u, min(4u, max(params.width, row) - row), is_here && at.lane % COL_LANES == 0u);
+    for (var i = 0u; i < stored; i += 1u) {
+        h[slot * params.h_stride + row + i] = values[i];
     }
 }

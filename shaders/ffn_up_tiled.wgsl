@@ -35,23 +35,22 @@ fn store(at: u32, end: u32, neuron: u32, dots: vec4<f32>) {
 fn ffn_up_tiled(@builtin(local_invocation_index) index: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let tile = load_tile(group.y);
     let expert = tile.x - params.expert_begin;
-    if tile.z == 0u || expert >= params.experts {
-        return;
-    }
+    let is_here = tile.z > 0u && expert < params.experts;
     let neuron = (group.x * WORKGROUP_SIZE + index) * 2u;
     let inside = min(vec2<u32>(neuron, neuron + 1u), vec2<u32>(params.width - 1u)) + 2u * expert * params.width;
     let rows = vec4<u32>(inside, inside + params.width);
-    let end = tile.y + tile.z;
+    let end = select(0u, tile.y + tile.z, is_here);
     // Slots past the tile's end repeat its last and are not stored.
     let quads = params.cols / 4u;
     let first = vec4<u32>(tile.y) + vec4<u32>(0u, 1u, 2u, 3u);
-    let low = min(first, vec4<u32>(end - 1u));
-    let high = min(first + 4u, vec4<u32>(end - 1u));
+    let low = min(first, vec4<u32>(max(end, 1u) - 1u));
+    let high = min(first + 4u, vec4<u32>(max(end, 1u) - 1u));
     let x_low = vec4<u32>(tile_slot(low.x), tile_slot(low.y), tile_slot(low.z), tile_slot(low.w)) / params.slots * quads;
     let x_high = vec4<u32>(tile_slot(high.x), tile_slot(high.y), tile_slot(high.z), tile_slot(high.w)) / params.slots * quads;
 
     var dots = array<vec4<f32>, 8>();
-    for (var block = 0u; block < params.cols / 32u; block += 1u) {
+    // Dead tiles have no blocks: a bound, not a branch, since llvmpipe runs a loop that no lane has entered to its limit.
+    for (var block = 0u; block < select(0u, params.cols / 32u, is_here); block += 1u) {
         let w0 = load_block(rows.x, block);
         let w1 = load_block(rows.y, block);
         let w2 = load_block(rows.z, block);

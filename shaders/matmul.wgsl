@@ -19,10 +19,8 @@ struct Params {
 @group(0) @binding(3) var<uniform> step: vec4<u32>;                  // live tokens first
 
 fn store(token: u32, head: u32, row: u32, dots: vec4<f32>) {
-    if token >= step.x {
-        return;
-    }
-    for (var i = 0u; i < 4u && row + i < params.rows; i += 1u) {
+    let stored = select(0u, min(4u, max(params.rows, row) - row), token < step.x);
+    for (var i = 0u; i < stored; i += 1u) {
         let out_row = params.row_begin + head * params.rows + row + i;
         let out = token * params.y_stride + y_column(out_row);
         let value = dots[i] + load_bias(out_row);
@@ -37,9 +35,6 @@ fn store(token: u32, head: u32, row: u32, dots: vec4<f32>) {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn matmul(@builtin(local_invocation_index) index: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let token = group.y * 8u;
-    if token >= step.x {
-        return;
-    }
     let head = group.z;
     let row = (group.x * WORKGROUP_SIZE + index) * 4u;
     // Rows past the end repeat the last one and are not stored; tokens past the end lie in x's own padding.
@@ -47,7 +42,8 @@ fn matmul(@builtin(local_invocation_index) index: u32, @builtin(workgroup_id) gr
     let x_begin = token * params.x_stride + (params.head_begin + head) * params.x_head_stride;
 
     var dots = array<vec4<f32>, 8>();
-    for (var block = 0u; block < params.cols / 32u; block += 1u) {
+    // Dead tiles have no blocks: a bound, not a branch, since llvmpipe runs a loop that no lane has entered to its limit.
+    for (var block = 0u; block < select(0u, params.cols / 32u, token < step.x); block += 1u) {
         let w0 = load_block(rows.x, block);
         let w1 = load_block(rows.y, block);
         let w2 = load_block(rows.z, block);

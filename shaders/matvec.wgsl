@@ -37,16 +37,16 @@ fn matvec(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     }
     dots = columns_sum4(dots, at);
 
-    if at.lane % COL_LANES == 0u {
-        for (var i = 0u; i < 4u && row + i < params.rows; i += 1u) {
-            let out_row = params.row_begin + head * params.rows + row + i;
-            let out = token * params.y_stride + y_column(out_row);
-            let value = dots[i] + load_bias(out_row);
-            if ADD == 1u {
-                y[out] += value;
-            } else {
-                y[out] = value;
-            }
+    // Bounds, not branches, keep lanes out of loops: llvmpipe runs a loop that no lane has entered to its iteration limit.
+    let stored = select(0u, min(4u, max(params.rows, row) - row), at.lane % COL_LANES == 0u);
+    for (var i = 0u; i < stored; i += 1u) {
+        let out_row = params.row_begin + head * params.rows + row + i;
+        let out = token * params.y_stride + y_column(out_row);
+        let value = dots[i] + load_bias(out_row);
+        if ADD == 1u {
+            y[out] += value;
+        } else {
+            y[out] = value;
         }
     }
 }

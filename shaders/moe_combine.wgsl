@@ -16,13 +16,13 @@ struct Params {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn moe_combine(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let column = group.x * WORKGROUP_SIZE + lane;
-    if column >= params.stride || group.y >= step.x {
-        return;
-    }
+    let is_here = column < params.stride && group.y < step.x;
     var sum = vec4<f32>(0.0);
-    for (var k = 0u; k < params.slots; k += 1u) {
+    for (var k = 0u; k < select(0u, params.slots, is_here); k += 1u) {
         let slot = group.y * params.slots + k;
         sum = fma(x[slot * params.stride + column], vec4<f32>(weights[slot]), sum);
     }
-    y[group.y * params.stride + column] += sum;
+    if is_here {
+        y[group.y * params.stride + column] += sum;
+    }
 }

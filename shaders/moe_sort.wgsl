@@ -21,12 +21,16 @@ var<workgroup> tile_count: u32;
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn moe_sort(@builtin(local_invocation_index) lane: u32) {
     let live = step.x * params.slots;
-    for (var e = lane; e < params.experts; e += WORKGROUP_SIZE) {
+    // Loops around loops count for all lanes alike: llvmpipe runs a loop that no lane has entered to its iteration limit.
+    for (var first = 0u; first < params.experts; first += WORKGROUP_SIZE) {
+        let e = min(first + lane, params.experts - 1u);
         var count = 0u;
         for (var slot = 0u; slot < live; slot += 1u) {
             count += select(0u, 1u, chosen[slot] == e);
         }
-        counts[e] = count;
+        if first + lane < params.experts {
+            counts[e] = count;
+        }
     }
     workgroupBarrier();
     if lane == 0u {
@@ -41,18 +45,18 @@ fn moe_sort(@builtin(local_invocation_index) lane: u32) {
         tile_count = tile;
     }
     workgroupBarrier();
-    for (var e = lane; e < params.experts; e += WORKGROUP_SIZE) {
+    for (var first = 0u; first < params.experts; first += WORKGROUP_SIZE) {
+        let e = min(first + lane, params.experts - 1u);
+        let count = select(0u, counts[e], first + lane < params.experts);
         var at = begins[e];
-        if counts[e] > 0u {
-            for (var slot = 0u; slot < live; slot += 1u) {
-                if chosen[slot] == e {
-                    order[at] = slot;
-                    at += 1u;
-                }
+        for (var slot = 0u; slot < select(0u, live, count > 0u); slot += 1u) {
+            if chosen[slot] == e {
+                order[at] = slot;
+                at += 1u;
             }
         }
-        for (var t = 0u; t * 8u < counts[e]; t += 1u) {
-            tiles[tile_begins[e] + t] = vec4<u32>(e, begins[e] + t * 8u, min(8u, counts[e] - t * 8u), 0u);
+        for (var t = 0u; t * 8u < count; t += 1u) {
+            tiles[tile_begins[e] + t] = vec4<u32>(e, begins[e] + t * 8u, min(8u, count - t * 8u), 0u);
         }
     }
     for (var t = tile_count + lane; t < arrayLength(&tiles); t += WORKGROUP_SIZE) {

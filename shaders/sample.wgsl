@@ -77,13 +77,13 @@ fn sample(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     lane_tokens[at.lane] = best;
     lane_keys[at.lane] = best_key;
     workgroupBarrier();
-    if at.lane == 0u {
-        for (var i = 1u; i < WORKGROUP_SIZE; i += 1u) {
-            if lane_keys[i] > best_key {
-                best_key = lane_keys[i];
-                best = lane_tokens[i];
-            }
+    for (var i = 0u; i < WORKGROUP_SIZE; i += 1u) {
+        if lane_keys[i] > best_key || (lane_keys[i] == best_key && lane_tokens[i] < best) {
+            best_key = lane_keys[i];
+            best = lane_tokens[i];
         }
+    }
+    if at.lane == 0u {
         answer = best;
     }
     let best_token = workgroupUniformLoad(&answer);
@@ -149,19 +149,18 @@ fn sample(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
             total += lane_sums[i];
         }
         let target_mass = draw(s.seed_low, s.seed_high, row.y) * total;
-        if target_mass >= before && target_mass < before + mass {
-            var reached = before;
-            var token = best_token;
-            for (var i = first; i < last; i += 1u) {
-                let logit = logits[begin + i];
-                if order_key(logit) >= cut {
-                    token = i;
-                    reached += exp((logit - largest) / s.temperature);
-                    if reached > target_mass {
-                        break;
-                    }
-                }
+        let is_mine = target_mass >= before && target_mass < before + mass;
+        var reached = before;
+        var token = best_token;
+        // A bound, not a branch: llvmpipe runs a loop that no lane has entered to its iteration limit.
+        for (var i = first; i < select(first, last, is_mine); i += 1u) {
+            let logit = logits[begin + i];
+            if reached <= target_mass && order_key(logit) >= cut {
+                token = i;
+                reached += exp((logit - largest) / s.temperature);
             }
+        }
+        if is_mine {
             answer = token;
         }
     }

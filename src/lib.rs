@@ -5,6 +5,7 @@
 //! layers · [`text`] tokenizers and templates · [`session`] sequences and steps · [`engine`] requests in, events out.
 
 pub mod checkpoint;
+pub mod engine;
 pub mod gpu;
 pub mod kernels;
 pub mod model;

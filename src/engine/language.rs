@@ -1,7 +1,7 @@
 //! A checkpoint's side of text: which tokenizer and template it has, which ids end an answer, how it likes to be sampled.
 //! Finds the files and fields; what is in them is `text`'s business.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -10,8 +10,8 @@ use crate::checkpoint::{Checkpoint, GgufMetadata};
 use crate::model::ModelConfig;
 use crate::sampler::Sampling;
 use crate::text::{
-    ChatTemplate, GgufVocab, Message, ReasoningSplitter, RenderOptions, SpecialTokens, TextError, Tokenizer, special_tokens_from_tokenizer_config,
-    template_from_tokenizer_config,
+    ChatTemplate, GgufVocab, Message, ReasoningSplitter, RenderOptions, SpecialTokens, TextError, Tokenizer,
+    special_tokens_from_tokenizer_config, template_from_tokenizer_config,
 };
 
 /// Tokens that end an answer in some template although no config of the checkpoint may say so.
@@ -183,16 +183,15 @@ fn from_gguf(metadata: &GgufMetadata, vocab: Option<GgufVocab>, config: &ModelCo
 }
 
 fn hugging_face(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Language, EngineError> {
-    let path = checkpoint.path();
     let in_file = |name: &str| {
-        let path = path.join(name);
+        let path = beside(checkpoint, name);
         move |source| EngineError::Text { path, source }
     };
     let tokenizer_config = json_file(checkpoint, "tokenizer_config.json")?;
     let read_config = in_file("tokenizer_config.json");
-    let template = match checkpoint.side_file("chat_template.jinja")? {
-        Some(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        None => template_from_tokenizer_config(&tokenizer_config).map_err(read_config)?,
+    let (template, template_file) = match checkpoint.side_file("chat_template.jinja")? {
+        Some(bytes) => (Some(String::from_utf8_lossy(&bytes).into_owned()), "chat_template.jinja"),
+        None => (template_from_tokenizer_config(&tokenizer_config).map_err(read_config)?, "tokenizer_config.json"),
     };
     let tokens = special_tokens_from_tokenizer_config(&tokenizer_config).map_err(in_file("tokenizer_config.json"))?;
     let tokenizer = match checkpoint.side_file("tokenizer.json")? {
@@ -200,8 +199,11 @@ fn hugging_face(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Languag
         None => None,
     };
     let adds_bos = tokenizer_config["add_bos_token"].as_bool().unwrap_or(true);
-    let folder = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let sampling = recommended_sampling(&json_file(checkpoint, "generation_config.json")?, &path.join("generation_config.json"))?;
+    // The whole path: `.` has no name of its own.
+    let folder = std::path::absolute(beside(checkpoint, "")).unwrap_or_default();
+    let folder = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let generation = "generation_config.json";
+    let sampling = recommended_sampling(&json_file(checkpoint, generation)?, &beside(checkpoint, generation))?;
     let parts = Parts {
         tokenizer: tokenizer.map(Ok),
         template,
@@ -212,19 +214,31 @@ fn hugging_face(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Languag
         sampling,
         is_gguf: false,
     };
-    parts.finish().map_err(in_file("chat template"))
+    parts.finish().map_err(in_file(template_file))
+}
+
+/// The path of a file beside the tensors: in the directory, or next to the one safetensors file.
+fn beside(checkpoint: &Checkpoint, name: &str) -> PathBuf {
+    let path = checkpoint.path();
+    if path.is_file() { path.with_file_name(name) } else { path.join(name) }
 }
 
 /// A JSON file beside the tensors, null if there is none.
 fn json_file(checkpoint: &Checkpoint, name: &str) -> Result<Value, EngineError> {
     let Some(bytes) = checkpoint.side_file(name)? else { return Ok(Value::Null) };
-    let path = checkpoint.path().join(name);
-    serde_json::from_slice(&bytes).map_err(|error| EngineError::Field { path, field: "content".into(), expected: "JSON", found: error.to_string() })
+    let path = beside(checkpoint, name);
+    serde_json::from_slice(&bytes).map_err(|error| EngineError::Field {
+        path,
+        field: "content".into(),
+        expected: "JSON",
+        found: error.to_string(),
+    })
 }
 
 /// The sampling that a `generation_config.json` asks for; none if it does not sample.
 fn recommended_sampling(json: &Value, path: &Path) -> Result<Option<Sampling>, EngineError> {
-    let wrong = |field: &str, expected, found: String| EngineError::Field { path: path.to_path_buf(), field: field.into(), expected, found };
+    let wrong =
+        |field: &str, expected, found: String| EngineError::Field { path: path.to_path_buf(), field: field.into(), expected, found };
     if json["do_sample"].as_bool() != Some(true) {
         return Ok(None);
     }

@@ -274,10 +274,10 @@ async fn build(
         sequences: 1,
         chunk: options.chunk.unwrap_or(defaults.chunk),
         deterministic: options.deterministic,
-        tokens: Some(language.tokens(config)),
         ..defaults
     };
-    let runtime = Runtime::new(model.clone(), runtime_options)?;
+    let mut runtime = Runtime::new(model.clone(), runtime_options)?;
+    runtime.set_token_limit(language.tokens(model.config()));
     let context = context.min(runtime.context());
     Ok((model, runtime, context))
 }

@@ -53,7 +53,10 @@ pub enum OpenEvent {
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Prompt tokens processed so far, reused ones included.
-    Prefill { done: usize, total: usize },
+    Prefill {
+        done: usize,
+        total: usize,
+    },
     /// Every new id, the one that ends the answer included.
     Token(u32),
     /// A piece of the answer, never with half a character.

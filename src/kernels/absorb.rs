@@ -1,6 +1,7 @@
 //! `alpha[head] = BK[head]ᵀ q_nope[head]`: the query seen from the latent (DEEPSEEK.md §4.1).
 
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
+use super::case::{Case, F32_SUMS, Rng, Stage};
 use super::{Rows, Weight};
 use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
@@ -55,4 +56,37 @@ impl Kernel for Absorb<'_> {
         };
         self.weight.slabs.iter().map(launch).collect()
     }
+}
+
+/// `[heads, cols]` of one row: `q[h * nope + i]` times row `h * nope + i` of the weight, summed over i.
+pub fn reference(q: &[f32], weight: &[f32], heads: usize, cols: usize) -> Vec<f32> {
+    let nope = weight.len() / cols / heads;
+    let column = |h: usize, j: usize| (0..nope).map(|i| f64::from(q[h * nope + i]) * f64::from(weight[(h * nope + i) * cols + j])).sum::<f64>();
+    (0..heads).flat_map(|h| (0..cols).map(move |j| (h, j))).map(|(h, j)| column(h, j) as f32).collect()
+}
+
+fn case(format: WeightFormat, rows: usize, [heads, nope, latent]: [usize; 3], slab_heads: usize) -> Case {
+    let name = format!("absorb {rows} rows, {heads} heads {nope}×{latent}, {slab_heads} a slab, {format}");
+    Case::new(name, move |gpu| {
+        let mut stage = Stage::new(gpu);
+        let mut rng = Rng(11);
+        let (weight, numbers) = rng.weight_in_slabs(gpu, format, [heads * nope, latent], nope, slab_heads * nope)?;
+        let stride = heads * nope + 4;
+        let q = rng.numbers(rows * stride);
+        let expected: Vec<f32> = q.chunks(stride).flat_map(|q| reference(q, &numbers, heads, weight.cols)).collect();
+        let q = stage.f32(&[rows, stride], &q)?;
+        let alpha = stage.fresh(&[rows + 1, heads, weight.cols])?;
+        stage.run(Absorb { q: &q, weight: &weight, alpha: &alpha, heads, rows: &stage.rows(rows, rows)? });
+        stage.expect("alpha", &alpha, &expected, F32_SUMS);
+        stage.finish()
+    })
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut all = vec![case(WeightFormat::Bf16, 2, [3, 12, 64], 3)];
+    all.extend(every_format_of_parts().into_iter().map(|format| case(format, 1, [2, 5, 160], 2)));
+    all.extend([[1, 1, 32], [5, 7, 96]].map(|shape| case(WeightFormat::F32, 3, shape, 2)));
+    all.push(case(WeightFormat::Fp8, 16, [3, 8, 64], 1));
+    all.push(case(WeightFormat::Bf16, 1, [16, 128, 512], 16).bench());
+    all
 }

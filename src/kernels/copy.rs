@@ -1,5 +1,6 @@
 //! Keeps a tensor that later steps overwrite: traces of hidden states and of the router's choices.
 
+use super::case::{Case, Check, Rng, Stage, UNTOUCHED};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
 
@@ -32,4 +33,28 @@ impl Kernel for Copy<'_> {
         let groups = self.from.len().div_ceil(64).clamp(1, 4096);
         vec![Launch::new(program(), params).read(self.from).write(self.to).grid(groups, 1, 1).writes(self.from.size_bytes())]
     }
+}
+
+/// `to` with `from` written over it from `begin` on.
+pub fn reference(from: &[u32], to: &mut [u32], begin: usize) {
+    to[begin..begin + from.len()].copy_from_slice(from);
+}
+
+fn case(len: usize, begin: usize) -> Case {
+    Case::new(format!("copy {len} numbers from {begin} on"), move |gpu| {
+        let mut stage = Stage::new(gpu);
+        let mut rng = Rng(12);
+        let numbers: Vec<u32> = (0..len).map(|_| rng.bits() as u32 >> 1).collect();
+        let mut expected = vec![UNTOUCHED; begin + len];
+        reference(&numbers, &mut expected, begin);
+        let from = stage.u32(&[len], &numbers)?;
+        let to = stage.fresh_u32(&[begin + len + 7])?;
+        stage.run(Copy { from: &from, to: &to, begin });
+        stage.expect_u32("to", &to, &expected, Check::Exact);
+        stage.finish()
+    })
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![case(33, 7), case(1, 0), case(64, 64), case(300_000, 1), case(8 << 20, 0).bench()]
 }

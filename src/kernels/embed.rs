@@ -1,6 +1,7 @@
 //! `x[row] = table[token of row]`.
 
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
+use super::case::{Case, Check, Rng, Stage};
 use super::{Rows, Weight};
 use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
@@ -43,4 +44,36 @@ impl Kernel for Embed<'_> {
         };
         self.table.slabs.iter().map(launch).collect()
     }
+}
+
+/// Row `token` of a table of `cols` columns.
+pub fn reference(table: &[f32], cols: usize, token: u32) -> &[f32] {
+    &table[token as usize * cols..][..cols]
+}
+
+fn case(format: WeightFormat, tokens: &'static [u32], [vocab, hidden]: [usize; 2], slab_rows: usize) -> Case {
+    let name = format!("embed {} of {vocab} tokens, {hidden} wide, {slab_rows} a slab, {format}", tokens.len());
+    Case::new(name, move |gpu| {
+        let mut stage = Stage::new(gpu);
+        let (table, numbers) = Rng(13).weight_in_slabs(gpu, format, [vocab, hidden], 1, slab_rows)?;
+        // Every second token comes from the device: of sequence i, not from the batch.
+        let from_device = |i: usize| i % 2 == 1;
+        let batch: Vec<_> = (0..tokens.len()).map(|i| if from_device(i) { [0, 9, i as u32, 1] } else { [tokens[i], 9, 0, 0] }).collect();
+        let sampled: Vec<u32> = (0..tokens.len()).map(|i| if from_device(i) { tokens[i] } else { 0 }).collect();
+        let expected: Vec<f32> = tokens.iter().flat_map(|&token| reference(&numbers, table.cols, token)).copied().collect();
+        let (batch, sampled) = (stage.batch(&batch)?, stage.u32(&[tokens.len()], &sampled)?);
+        let x = stage.fresh(&[tokens.len() + 1, table.cols])?;
+        stage.run(Embed { table: &table, batch: &batch, sampled: &sampled, x: &x, rows: &stage.rows(tokens.len(), tokens.len())? });
+        stage.expect("x", &x, &expected, Check::Nmse(1e-13, "decoding rounds once"));
+        stage.finish()
+    })
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut all = vec![case(WeightFormat::Bf16, &[3, 8, 0], [9, 96], 9)];
+    all.extend(every_format_of_parts().into_iter().map(|format| case(format, &[0, 4, 2], [5, 160], 5)));
+    all.push(case(WeightFormat::F16, &[20, 7, 8, 0, 6, 13], [21, 33], 7));
+    all.push(case(WeightFormat::F32, &[0], [1, 7], 1));
+    all.push(case(WeightFormat::Bf16, &[1, 4000, 4095], [4096, 2048], 3000));
+    all
 }

@@ -1,9 +1,12 @@
 //! The chosen experts' second half: for a few rows weighed and added to the residual, for many one result a slot.
 
-use super::ffn_up::{ORDER_BINDING, SLOT_BINDING, SLOT_ROUTED, Slots, TILE_SORTED};
+use super::case::{Case, Check, F32_SUMS, Rng, Stage, UNTOUCHED, dot};
+use super::ffn_up::{FfnUp, ORDER_BINDING, SLOT_BINDING, SLOT_ROUTED, Slots, TILE_SORTED, Variant};
+use super::moe_combine::{self, MoeCombine};
+use super::moe_sort::{self, MoeSort, Routing};
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
 use super::{Lanes, Rows, Weight, XSource};
-use crate::checkpoint::WeightFormat;
+use crate::checkpoint::{Scale, WeightFormat};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
 
@@ -81,4 +84,115 @@ impl Kernel for FfnDown<'_> {
         };
         self.weight.slabs.iter().map(launch).collect()
     }
+}
+
+/// One slot: `[out]` from its hidden neurons and its expert's `[out, h.len()]`.
+pub fn reference(h: &[f32], down: &[f32]) -> Vec<f32> {
+    down.chunks(h.len()).map(|row| dot(row, h) as f32).collect()
+}
+
+fn case(variant: Variant) -> Case {
+    let Variant { format, count, live, hidden: out, width, top_k, experts, slab_experts, routing } = variant;
+    Case::new(format!("ffn_down {}", variant.name()), move |gpu| {
+        let mut stage = Stage::new(gpu);
+        let mut rng = Rng(32);
+        let (weight, numbers) = rng.weight_in_slabs(gpu, format, [experts * out, width], out, slab_experts * out)?;
+        let cols = weight.cols;
+        let (h, weights) = (rng.numbers(count * top_k * cols), rng.numbers(count * top_k));
+        let chosen = routing.unwrap_or(Routing::Even).choose(&mut rng, count, top_k, experts);
+        let stride = out + 3;
+        let slot_result = |slot: usize| reference(&h[slot * cols..][..cols], &numbers[chosen[slot] as usize * out * cols..][..out * cols]);
+
+        let (hidden, factors, ids) =
+            (stage.f32(&[count, top_k, cols], &h)?, stage.f32(&[count, top_k], &weights)?, stage.u32(&[count, top_k], &chosen)?);
+        let rows = stage.rows(count, live)?;
+        let run = |stage: &mut Stage, y: &Tensor, slots: Slots| {
+            stage.run(FfnDown { h: &hidden, weight: &weight, weights: &factors, y, out, slots, rows: &rows });
+        };
+        let mut expected = vec![f32::from_bits(UNTOUCHED); count * stride * if rows.few { 1 } else { top_k }];
+        if rows.few {
+            let start = rng.numbers((count + 1) * stride);
+            for row in 0..live {
+                let results: Vec<f32> = (0..top_k).flat_map(|k| slot_result(row * top_k + k)).collect();
+                let added = moe_combine::reference(&results, &weights[row * top_k..][..top_k], &start[row * stride..][..out]);
+                expected[row * stride..][..out].copy_from_slice(&added);
+            }
+            let y = stage.f32(&[count + 1, stride], &start)?;
+            run(&mut stage, &y, Slots::Routed(&ids));
+            stage.expect_from("y", &y, &start, &expected, F32_SUMS);
+        } else {
+            for slot in 0..live * top_k {
+                expected[slot * stride..][..out].copy_from_slice(&slot_result(slot));
+            }
+            let (order, tiles) = moe_sort::reference(&chosen[..live * top_k], experts);
+            let (order, tiles) = moe_sort::uploaded(&stage, order, tiles, count * top_k, experts)?;
+            let y = stage.fresh(&[count + 1, top_k, stride])?;
+            run(&mut stage, &y, Slots::Sorted(&tiles, &order));
+            stage.expect("y", &y, &expected, F32_SUMS);
+        }
+        stage.finish()
+    })
+}
+
+/// The whole chain of a routed FFN for many rows, each step fed by the one before, against the formula.
+fn chain(routing: Routing, [count, live]: [usize; 2], [hidden, width]: [usize; 2], [top_k, experts]: [usize; 2]) -> Case {
+    let name = format!("ffn_down after moe_sort and ffn_up, {live} of {count} rows, {hidden}×{width} top {top_k} of {experts} {routing:?}");
+    Case::new(name, move |gpu| {
+        let mut stage = Stage::new(gpu);
+        let mut rng = Rng(33);
+        let format = WeightFormat::Bf16;
+        let (gate_up, gate_up_numbers) = rng.weight(gpu, format, [experts * 2 * width, hidden])?;
+        let (down, down_numbers) = rng.weight(gpu, format, [experts * hidden, width])?;
+        let (x, weights, start) = (rng.numbers(count * hidden), rng.numbers(count * top_k), rng.numbers((count + 1) * hidden));
+        let chosen = routing.choose(&mut rng, count, top_k, experts);
+        let mut expected = vec![];
+        for row in 0..live {
+            let slot = |k: usize| {
+                let expert = chosen[row * top_k + k] as usize;
+                let gate_up = &gate_up_numbers[expert * 2 * width * hidden..][..2 * width * hidden];
+                let h = super::ffn_up::reference(&x[row * hidden..][..hidden], gate_up);
+                reference(&h, &down_numbers[expert * hidden * width..][..hidden * width])
+            };
+            let results: Vec<f32> = (0..top_k).flat_map(slot).collect();
+            expected.extend(moe_combine::reference(&results, &weights[row * top_k..][..top_k], &start[row * hidden..][..hidden]));
+        }
+        let rows = stage.rows(count, live)?;
+        let (x, weights, chosen) =
+            (stage.f32(&[count, hidden], &x)?, stage.f32(&[count, top_k], &weights)?, stage.u32(&[count, top_k], &chosen)?);
+        let (order, tiles) = (stage.fresh_u32(&[count * top_k])?, stage.fresh_u32(&[super::tile_bound(count * top_k, experts), 4])?);
+        let (h, results) = (stage.fresh(&[count, top_k, width])?, stage.fresh(&[count, top_k, hidden])?);
+        let y = stage.f32(&[count + 1, hidden], &start)?;
+        let slots = Slots::Sorted(&tiles, &order);
+        stage.run(MoeSort { chosen: &chosen, order: &order, tiles: &tiles, experts, rows: &rows });
+        stage.run(FfnUp { x: &x, weight: &gate_up, h: &h, width, slots, rows: &rows });
+        stage.run(FfnDown { h: &h, weight: &down, weights: &weights, y: &results, out: hidden, slots, rows: &rows });
+        stage.run(MoeCombine { x: &results, weights: &weights, y: &y, rows: &rows });
+        stage.expect_from("y", &y, &start, &expected, Check::Nmse(1e-11, "f32 sums and exp"));
+        stage.finish()
+    })
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let routed = Variant::routed;
+    let mut all = vec![routed(WeightFormat::Bf16, [2, 2], [33, 96], [2, 5])];
+    for format in every_format_of_parts() {
+        all.extend([routed(format, [1, 1], [9, 160], [2, 3]), routed(format, [16, 13], [9, 160], [2, 3])]);
+    }
+    all.extend((1..=super::FEW_ROWS).map(|count| routed(WeightFormat::Bf16, [count, count], [5, 32], [3, 7])));
+    all.extend([[1, 1], [7, 33], [33, 1]].map(|shape| routed(WeightFormat::F32, [1, 1], shape, [1, 1])));
+    let bf16 = |rows, top| routed(WeightFormat::Bf16, rows, [19, 64], top);
+    for routing in [Routing::Same, Routing::Even].map(Some) {
+        all.push(Variant { routing, ..bf16([24, 24], [1, 24]) });
+        all.push(Variant { routing, ..bf16([128, 70], [2, 6]) });
+    }
+    all.extend([[2, 2], [16, 16]].map(|rows| Variant { slab_experts: 2, ..bf16(rows, [3, 5]) }));
+    let mlx = WeightFormat::Affine { bits: 4, group: 64, scale: Scale::Bf16 };
+    all.push(routed(mlx, [1, 1], [128, 1408], [2, 3]));
+    let timed = [routed(mlx, [1, 1], [2048, 1408], [6, 64]), routed(mlx, [128, 128], [2048, 1408], [6, 64])];
+    let chains = [
+        chain(Routing::Random, [16, 16], [64, 32], [3, 9]),
+        chain(Routing::Same, [32, 27], [32, 32], [2, 12]),
+        chain(Routing::Even, [128, 128], [32, 64], [1, 16]),
+    ];
+    all.into_iter().map(case).chain(chains).chain(timed.map(|variant| case(variant).bench())).collect()
 }

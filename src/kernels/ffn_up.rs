@@ -1,8 +1,10 @@
 //! `h = silu(gate x) * (up x)` for every slot of a row (DEEPSEEK.md §3.4): the chosen experts', or a dense or shared FFN's one.
 
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
+use super::case::{Case, Check, Rng, Stage, UNTOUCHED, dot};
+use super::moe_sort::{self, Routing};
 use super::{Lanes, Rows, TILE, Weight, XSource};
-use crate::checkpoint::WeightFormat;
+use crate::checkpoint::{Scale, WeightFormat};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
 
@@ -107,4 +109,106 @@ impl Kernel for FfnUp<'_> {
         };
         self.weight.slabs.iter().map(launch).collect()
     }
+}
+
+/// One slot: `silu(gate x) * (up x)`, gate and up each `[width, x.len()]`, one after the other.
+pub fn reference(x: &[f32], gate_up: &[f32]) -> Vec<f32> {
+    let (gate, up) = gate_up.split_at(gate_up.len() / 2);
+    let silu = |v: f64| v / (1.0 + (-v).exp());
+    let neuron = |(gate, up): (&[f32], &[f32])| (silu(dot(gate, x)) * dot(up, x)) as f32;
+    gate.chunks(x.len()).zip(up.chunks(x.len())).map(neuron).collect()
+}
+
+/// What a case of either half varies; with one expert that every row takes, `routing` is none.
+#[derive(Clone, Copy)]
+pub(super) struct Variant {
+    pub format: WeightFormat,
+    pub count: usize,
+    pub live: usize,
+    pub hidden: usize,
+    pub width: usize,
+    pub top_k: usize,
+    pub experts: usize,
+    pub slab_experts: usize,
+    pub routing: Option<Routing>,
+}
+
+impl Variant {
+    /// Rows: room and live; then hidden × width; then top of experts.
+    pub fn routed(format: WeightFormat, rows: [usize; 2], [hidden, width]: [usize; 2], [top_k, experts]: [usize; 2]) -> Self {
+        let [count, live] = rows;
+        Self { format, count, live, hidden, width, top_k, experts, slab_experts: experts, routing: Some(Routing::Random) }
+    }
+
+    fn single(format: WeightFormat, rows: [usize; 2], shape: [usize; 2]) -> Self {
+        Self { routing: None, ..Self::routed(format, rows, shape, [1, 1]) }
+    }
+
+    pub fn name(&self) -> String {
+        let Self { format, count, live, hidden, width, top_k, experts, slab_experts, routing } = self;
+        let slots = routing.map(|routing| format!(" top {top_k} of {experts} {routing:?}, {slab_experts} a slab")).unwrap_or_default();
+        format!("{live} of {count} rows, {hidden}×{width}{slots} {format}")
+    }
+}
+
+fn case(variant: Variant) -> Case {
+    let Variant { format, count, live, hidden, width, top_k, experts, slab_experts, routing } = variant;
+    Case::new(format!("ffn_up {}", variant.name()), move |gpu| {
+        let mut stage = Stage::new(gpu);
+        let mut rng = Rng(31);
+        let expert_rows = 2 * width;
+        let shape = [experts * expert_rows, hidden];
+        let (weight, numbers) = rng.weight_in_slabs(gpu, format, shape, expert_rows, slab_experts * expert_rows)?;
+        // Sums about as large as silu bends.
+        let cols = weight.cols;
+        let x: Vec<f32> = rng.numbers(count * cols).iter().map(|v| v * 8.0 / (cols as f32).sqrt()).collect();
+        let chosen = routing.unwrap_or(Routing::Even).choose(&mut rng, count, top_k, experts);
+        let stride = width.next_multiple_of(super::BLOCK_COLS);
+        let mut expected = vec![f32::from_bits(UNTOUCHED); count * top_k * stride];
+        for slot in 0..live * top_k {
+            let gate_up = &numbers[chosen[slot] as usize * expert_rows * cols..][..expert_rows * cols];
+            expected[slot * stride..][..width].copy_from_slice(&reference(&x[slot / top_k * cols..][..cols], gate_up));
+        }
+        let x = stage.f32(&[count, cols], &x)?;
+        let (order, tiles) = moe_sort::reference(&chosen[..live * top_k], experts);
+        let (order, tiles) = moe_sort::uploaded(&stage, order, tiles, count * top_k, experts)?;
+        let chosen = stage.u32(&[count, top_k], &chosen)?;
+        let h = stage.fresh(&[count + 1, top_k, stride])?;
+        let rows = stage.rows(count, live)?;
+        let slots = match routing {
+            None => Slots::Single,
+            Some(_) if rows.few => Slots::Routed(&chosen),
+            Some(_) => Slots::Sorted(&tiles, &order),
+        };
+        stage.run(FfnUp { x: &x, weight: &weight, h: &h, width, slots, rows: &rows });
+        stage.expect("h", &h, &expected, Check::Nmse(1e-11, "f32 sums and exp"));
+        stage.finish()
+    })
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let routed = Variant::routed;
+    let mut all = vec![routed(WeightFormat::Bf16, [2, 2], [96, 33], [2, 5])];
+    for format in every_format_of_parts() {
+        all.extend([routed(format, [1, 1], [160, 9], [2, 3]), routed(format, [16, 13], [160, 9], [2, 3])]);
+        all.extend([Variant::single(format, [2, 2], [160, 7]), Variant::single(format, [16, 9], [160, 7])]);
+    }
+    all.extend([[1, 1], [7, 33], [33, 1]].map(|shape| Variant::single(WeightFormat::F32, [1, 1], shape)));
+    all.extend((1..=super::FEW_ROWS).map(|count| routed(WeightFormat::Bf16, [count, count], [32, 5], [3, 7])));
+    let bf16 = |rows, top| routed(WeightFormat::Bf16, rows, [64, 19], top);
+    for routing in [Routing::Same, Routing::Even].map(Some) {
+        all.push(Variant { routing, ..bf16([24, 24], [1, 24]) });
+        all.push(Variant { routing, ..bf16([128, 70], [2, 6]) });
+    }
+    all.extend([[2, 2], [16, 16]].map(|rows| Variant { slab_experts: 2, ..bf16(rows, [3, 5]) }));
+    let mlx = WeightFormat::Affine { bits: 4, group: 64, scale: Scale::Bf16 };
+    let gguf = WeightFormat::Affine { bits: 4, group: 32, scale: Scale::F16 };
+    all.push(routed(mlx, [1, 1], [2048, 88], [2, 3]));
+    let timed = [
+        Variant::single(gguf, [1, 1], [576, 1536]),
+        Variant::single(gguf, [128, 128], [576, 1536]),
+        routed(mlx, [1, 1], [2048, 1408], [6, 64]),
+        routed(mlx, [128, 128], [2048, 1408], [6, 64]),
+    ];
+    all.into_iter().map(case).chain(timed.map(|variant| case(variant).bench())).collect()
 }

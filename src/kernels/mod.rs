@@ -3,6 +3,7 @@
 //! Knows arrays and formats, not models: which kernel follows which is `model/forward.rs`'s business.
 
 mod absorb;
+mod case;
 mod copy;
 mod embed;
 mod ffn_down;
@@ -17,9 +18,11 @@ mod moe_sort;
 mod rms_norm;
 mod rope;
 mod sample;
+mod self_test;
 mod weight;
 
 pub use absorb::Absorb;
+pub use case::{Case, Check, Output, Prepared, UNTOUCHED};
 pub use copy::Copy;
 pub use embed::Embed;
 pub use ffn_down::FfnDown;
@@ -34,6 +37,7 @@ pub use moe_sort::{MoeSort, tile_bound};
 pub use rms_norm::RmsNorm;
 pub use rope::Rope;
 pub use sample::{SAMPLING_WORDS, Sample};
+pub use self_test::self_test;
 pub use weight::{BLOCK_COLS, Slab, Weight, every_format};
 
 use crate::gpu::{Program, Tensor};
@@ -58,24 +62,37 @@ pub struct Rows {
     pub step: Tensor,
 }
 
+/// What a kernel's file declares for tests and benches.
+struct Source {
+    programs: fn() -> Vec<Program>,
+    cases: fn() -> Vec<Case>,
+}
+
+/// All kernels.
+const SOURCES: &[Source] = &[
+    Source { programs: absorb::programs, cases: absorb::cases },
+    Source { programs: copy::programs, cases: copy::cases },
+    Source { programs: embed::programs, cases: embed::cases },
+    Source { programs: ffn_down::programs, cases: ffn_down::cases },
+    Source { programs: ffn_up::programs, cases: ffn_up::cases },
+    Source { programs: latent_append::programs, cases: latent_append::cases },
+    Source { programs: linear::programs, cases: linear::cases },
+    Source { programs: mla_attention::programs, cases: mla_attention::cases },
+    Source { programs: moe_combine::programs, cases: moe_combine::cases },
+    Source { programs: moe_route::programs, cases: moe_route::cases },
+    Source { programs: moe_sort::programs, cases: moe_sort::cases },
+    Source { programs: rms_norm::programs, cases: rms_norm::cases },
+    Source { programs: rope::programs, cases: rope::cases },
+    Source { programs: sample::programs, cases: sample::cases },
+];
+
 /// Programs of every kernel in every combination of parts. What remains to be asked for at run time differs from one of these
 /// in a constant, or joins parts that do not meet in the text: a bias and a weight format.
 pub fn every_program() -> Vec<Program> {
-    let sources = [
-        absorb::programs,
-        copy::programs,
-        embed::programs,
-        ffn_down::programs,
-        ffn_up::programs,
-        latent_append::programs,
-        linear::programs,
-        mla_attention::programs,
-        moe_combine::programs,
-        moe_route::programs,
-        moe_sort::programs,
-        rms_norm::programs,
-        rope::programs,
-        sample::programs,
-    ];
-    sources.iter().flat_map(|programs| programs()).collect()
+    SOURCES.iter().flat_map(|source| (source.programs)()).collect()
+}
+
+/// Every kernel with sizes, inputs, right answers and tolerances.
+pub fn cases() -> Vec<Case> {
+    SOURCES.iter().flat_map(|source| (source.cases)()).collect()
 }

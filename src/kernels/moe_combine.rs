@@ -1,6 +1,7 @@
 //! `y += Σ_slot weight * x[slot]`: what the grouped products gave, weighed and added to the residual.
 
 use super::Rows;
+use super::case::{Case, F32_SUMS, Rng, Stage};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
 
@@ -37,4 +38,30 @@ impl Kernel for MoeCombine<'_> {
         let launch = Launch::new(program(), params).read(self.x).read(self.weights).write(self.y).uniform(&self.rows.step);
         vec![launch.grid(params.stride.div_ceil(WORKGROUP) as usize, self.rows.count, 1).flops(2 * self.x.len() as u64)]
     }
+}
+
+/// One row: y with every slot's x added, weighed.
+pub fn reference(x: &[f32], weights: &[f32], y: &[f32]) -> Vec<f32> {
+    let column = |j: usize| weights.iter().enumerate().map(|(k, &weight)| f64::from(weight) * f64::from(x[k * y.len() + j])).sum::<f64>();
+    (0..y.len()).map(|j| (f64::from(y[j]) + column(j)) as f32).collect()
+}
+
+fn case(count: usize, live: usize, top_k: usize, hidden: usize) -> Case {
+    Case::new(format!("moe_combine {live} of {count} rows, {top_k} slots of {hidden}"), move |gpu| {
+        let mut stage = Stage::new(gpu);
+        let mut rng = Rng(16);
+        let (x, weights) = (rng.numbers(count * top_k * hidden), rng.numbers(count * top_k));
+        let start = rng.numbers((count + 1) * hidden);
+        let row = |row: usize| reference(&x[row * top_k * hidden..], &weights[row * top_k..][..top_k], &start[row * hidden..][..hidden]);
+        let expected: Vec<f32> = (0..live).flat_map(row).collect();
+        let (x, weights) = (stage.f32(&[count, top_k, hidden], &x)?, stage.f32(&[count, top_k], &weights)?);
+        let y = stage.f32(&[count + 1, hidden], &start)?;
+        stage.run(MoeCombine { x: &x, weights: &weights, y: &y, rows: &stage.rows(count, live)? });
+        stage.expect_from("y", &y, &start, &expected, F32_SUMS);
+        stage.finish()
+    })
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![case(16, 13, 3, 96), case(24, 17, 1, 32), case(16, 16, 8, 576), case(128, 128, 6, 2048).bench()]
 }

@@ -1,6 +1,7 @@
 //! `y = x / rms(x) * weight` (DEEPSEEK.md §1), one row of the step each, or the rows of a list.
 
 use super::Lanes;
+use super::case::{Case, F32_SUMS, Rng, Stage, dot};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
 
@@ -48,4 +49,39 @@ impl Kernel for RmsNorm<'_> {
         let row_bytes = 4 * (self.count * cols) as u64;
         vec![launch.grid(self.count, 1, 1).flops(4 * (self.count * cols) as u64).reads(row_bytes + self.weight.size_bytes()).writes(row_bytes)]
     }
+}
+
+/// One row; columns from `dim` on count as zeros.
+pub fn reference(x: &[f32], weight: &[f32], dim: usize, eps: f32) -> Vec<f32> {
+    let mean_square = dot(&x[..dim], &x[..dim]) / dim as f64;
+    let scale = 1.0 / (mean_square + f64::from(eps)).sqrt();
+    x.iter().zip(weight).map(|(&x, &weight)| (f64::from(x) * scale * f64::from(weight)) as f32).collect()
+}
+
+fn case(rows: usize, dim: usize, listed: Option<&'static [u32]>) -> Case {
+    let name = format!("rms_norm {rows} rows of {dim}{}", listed.map(|l| format!(", {} listed", l.len())).unwrap_or_default());
+    Case::new(name, move |gpu| {
+        let mut stage = Stage::new(gpu);
+        let mut rng = Rng(14);
+        let cols = dim.next_multiple_of(super::BLOCK_COLS);
+        let (x, weight) = (rng.padded(rows, dim, cols), rng.padded(1, dim, cols));
+        let eps = 1e-3;
+        let all: Vec<u32> = (0..rows as u32).collect();
+        let chosen = listed.unwrap_or(&all);
+        let expected: Vec<f32> = chosen.iter().flat_map(|&row| reference(&x[row as usize * cols..][..cols], &weight, dim, eps)).collect();
+        let (x, weight) = (stage.f32(&[rows, cols], &x)?, stage.f32(&[cols], &weight)?);
+        let list = listed.map(|list| stage.u32(&[list.len()], list)).transpose()?;
+        let y = stage.fresh(&[chosen.len() + 1, cols])?;
+        stage.run(RmsNorm { x: &x, weight: &weight, y: &y, listed: list.as_ref(), count: chosen.len(), dim, eps });
+        stage.expect("y", &y, &expected, F32_SUMS);
+        stage.finish()
+    })
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut all = vec![case(3, 160, None), case(5, 96, Some(&[4, 0, 4]))];
+    all.extend([1, 7, 33, 576, 2048].map(|dim| case(2, dim, None)));
+    all.push(case(1, 7168, Some(&[0])));
+    all.push(case(128, 2048, None).bench());
+    all
 }

@@ -1,6 +1,7 @@
 //! Rotates the rotary part of every head's query in place (DEEPSEEK.md §3.3, interleaved pairs).
 
 use super::Rows;
+use super::case::{Case, Check, Rng, Stage, UNTOUCHED, rotary};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
 
@@ -52,4 +53,43 @@ impl Kernel for Rope<'_> {
         let groups = (self.heads as u32 * pairs).div_ceil(WORKGROUP) as usize;
         vec![launch.grid(groups, self.rows.count, 1).flops(touched).reads(touched).writes(touched)]
     }
+}
+
+/// Pairs of neighbours turned by (cos, sin).
+pub fn reference(pairs: &mut [f32], turns: &[f32]) {
+    for (pair, turn) in pairs.chunks_exact_mut(2).zip(turns.chunks_exact(2)) {
+        let [a, b, cos, sin] = [pair[0], pair[1], turn[0], turn[1]].map(f64::from);
+        pair.copy_from_slice(&[(a * cos - b * sin) as f32, (b * cos + a * sin) as f32]);
+    }
+}
+
+fn case(rows: usize, heads: usize, rope: usize, head_stride: usize, begin: usize) -> Case {
+    Case::new(format!("rope {rows} rows, {heads} heads, {rope} of {head_stride} from {begin} on"), move |gpu| {
+        let mut stage = Stage::new(gpu);
+        let mut rng = Rng(15);
+        let positions = 100;
+        let table = rotary(positions, rope / 2);
+        let stride = begin + heads * head_stride + 4;
+        let start = rng.numbers((rows + 1) * stride);
+        let at: Vec<usize> = (0..rows).map(|_| rng.below(positions)).collect();
+        let mut turned = start.clone();
+        let mut expected = vec![f32::from_bits(UNTOUCHED); start.len()];
+        for (row, at) in at.iter().enumerate() {
+            for head in 0..heads {
+                let range = row * stride + begin + head * head_stride..row * stride + begin + head * head_stride + rope;
+                reference(&mut turned[range.clone()], &table[at * rope..][..rope]);
+                expected[range.clone()].copy_from_slice(&turned[range]);
+            }
+        }
+        let batch: Vec<_> = at.iter().map(|&at| [1, at as u32, 0, 0]).collect();
+        let (batch, rotary) = (stage.batch(&batch)?, stage.f32(&[positions, rope / 2, 2], &table)?);
+        let q = stage.f32(&[rows + 1, stride], &start)?;
+        stage.run(Rope { batch: &batch, rotary: &rotary, q: &q, heads, begin, head_stride, rows: &stage.rows(rows, rows)? });
+        stage.expect_from("q", &q, &start, &expected, Check::Nmse(1e-13, "two products and a sum"));
+        stage.finish()
+    })
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![case(3, 3, 8, 32, 96), case(1, 1, 2, 2, 0), case(7, 16, 64, 64, 2048), case(33, 5, 12, 32, 32)]
 }

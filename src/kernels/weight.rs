@@ -40,10 +40,21 @@ pub struct Slab {
 
 impl Weight {
     /// Room for a weight of zeros. Slabs are cut between units of `unit_rows` rows: a head's or an expert's.
-    pub fn allocate(gpu: &Gpu, name: &str, format: WeightFormat, [rows, cols]: [usize; 2], unit_rows: usize) -> Result<Self, GpuError> {
+    pub fn allocate(gpu: &Gpu, name: &str, format: WeightFormat, shape: [usize; 2], unit_rows: usize) -> Result<Self, GpuError> {
+        Self::allocate_in_slabs(gpu, name, format, shape, unit_rows, gpu.caps().max_binding_bytes)
+    }
+
+    /// As [`Self::allocate`], with slabs of at most `limit_bytes`.
+    pub fn allocate_in_slabs(
+        gpu: &Gpu,
+        name: &str,
+        format: WeightFormat,
+        [rows, cols]: [usize; 2],
+        unit_rows: usize,
+        limit_bytes: u64,
+    ) -> Result<Self, GpuError> {
         let cols = cols.next_multiple_of(BLOCK_COLS);
         let (row_bytes, scale_bytes) = (format.row_bytes(cols), format.scale_row_bytes(cols));
-        let limit_bytes = gpu.caps().max_binding_bytes;
         let widest = row_bytes.max(scale_bytes) as u64;
         let units = limit_bytes / (widest * unit_rows as u64).max(1);
         if units == 0 {

@@ -1,0 +1,228 @@
+//! `fathom bench model`: loading, first token, prefill, decode, and where the time of a decoded token goes.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::anyhow;
+use fathom::checkpoint::{Checkpoint, Scale, WeightFormat};
+use fathom::engine::default_model_path;
+use fathom::gpu::{Gpu, StepPlan};
+use fathom::model::{Model, ModelConfig};
+use fathom::sampler::Sampling;
+use fathom::session::{Runtime, RuntimeOptions};
+use serde_json::{Value, json};
+
+use super::args::{BenchModelArgs, DeviceArgs, Weights};
+use super::table::{self, Table};
+
+/// The numbers of one run.
+struct Run {
+    first_token_secs: f64,
+    decode_secs: f64,
+}
+
+pub async fn run(args: BenchModelArgs, device: &DeviceArgs) -> anyhow::Result<()> {
+    let before = args.compare.as_deref().map(read_report).transpose()?;
+    let gpu = Gpu::open(&device.gpu()).await?;
+    let since = Instant::now();
+    let (name, model) = load(&args, &gpu).await?;
+    let load_secs = since.elapsed().as_secs_f64();
+    let needed = args.depth + args.prompt + args.tokens + 1;
+    let defaults = RuntimeOptions::default();
+    let options = RuntimeOptions {
+        context: device.context.unwrap_or(needed).max(needed),
+        chunk: device.chunk.unwrap_or(defaults.chunk),
+        deterministic: device.deterministic,
+        ..defaults
+    };
+    let chunk = options.chunk;
+    let mut runtime = Runtime::new(model.clone(), options)?;
+    let mut runs = vec![];
+    for _ in 0..args.runs {
+        runs.push(measure(&mut runtime, &args).await?);
+    }
+    let mut first: Vec<f64> = runs.iter().map(|run| run.first_token_secs).collect();
+    let mut decode: Vec<f64> = runs.iter().map(|run| run.decode_secs).collect();
+    let (first, decode) = (median(&mut first), median(&mut decode));
+
+    let plan: Vec<StepPlan> = runtime.decode_plan()?.plan().cloned().collect();
+    let timings = gpu.profile(runtime.decode_plan()?).await?;
+    let mut kernels: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
+    for (index, step) in plan.iter().enumerate() {
+        let secs = timings.as_ref().and_then(|all| all.iter().find(|timing| timing.step == index)).map_or(0.0, |timing| timing.secs);
+        let entry = kernels.entry(step.kernel).or_default();
+        *entry = (entry.0 + 1, entry.1 + secs);
+    }
+    let bytes = |steps: &mut dyn Iterator<Item = &StepPlan>| steps.map(|step| step.read_bytes + step.written_bytes).sum::<u64>();
+    let moved = bytes(&mut plan.iter());
+    // Every weight that a token needs has to be read once; the rest are activations and cache.
+    let least: u64 = plan.iter().filter(|step| step.variant.contains("weight_")).map(|step| step.read_bytes).sum();
+    let kernel_rows: Vec<Value> =
+        kernels.iter().map(|(kernel, (count, secs))| json!({"kernel": kernel, "dispatches": count, "secs": secs})).collect();
+    let report = json!({
+        "model": name, "device": gpu.caps().to_string(), "prompt": args.prompt, "depth": args.depth, "tokens": args.tokens,
+        "runs": args.runs, "chunk": chunk, "load_secs": load_secs, "first_token_secs": first,
+        "prefill_tokens_per_sec": args.prompt as f64 / first, "decode_tokens_per_sec": args.tokens as f64 / decode,
+        "dispatches_per_token": plan.len(), "bytes_per_token": moved, "least_bytes_per_token": least,
+        "gpu_secs_per_token": timings.map(|all| all.iter().map(|timing| timing.secs).sum::<f64>()),
+        "kernels": kernel_rows, "weight_bytes": model.weight_bytes(), "device_bytes": gpu.held_bytes(), "host_rss_bytes": host_rss_bytes(),
+    });
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        return Ok(writeln!(out, "{report:#}")?);
+    }
+    Ok(write!(out, "{}", text(&report, before.as_ref()))?)
+}
+
+async fn load(args: &BenchModelArgs, gpu: &Gpu) -> anyhow::Result<(String, Arc<Model>)> {
+    let mut bar = super::load::LateBar::new("loading {wide_bar} {bytes}/{total_bytes}");
+    let mut progress = |at: fathom::model::LoadProgress| bar.at(at.done_bytes, at.total_bytes);
+    let loaded = match &args.shape {
+        Some(shape) => {
+            let config =
+                ModelConfig::named_shape(shape).ok_or_else(|| anyhow!("--shape {shape}: expected one of {:?}", ModelConfig::SHAPES))?;
+            let name = format!("{shape} {:?}", args.weights).to_lowercase();
+            Model::random(gpu, config, format(args.weights), 1, &mut progress).await.map(|model| (name, model))
+        }
+        None => {
+            let path = args.model.clone().map_or_else(default_model_path, Ok)?;
+            let checkpoint = Checkpoint::open(&path)?;
+            let model = Model::load(gpu, &checkpoint, &mut progress).await;
+            checkpoint.release_pages();
+            model.map(|model| (path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(), model))
+        }
+    };
+    bar.clear();
+    Ok(loaded?)
+}
+
+fn format(weights: Weights) -> WeightFormat {
+    let affine = |bits| WeightFormat::Affine { bits, group: 64, scale: Scale::F16 };
+    match weights {
+        Weights::F32 => WeightFormat::F32,
+        Weights::Bf16 => WeightFormat::Bf16,
+        Weights::Fp8 => WeightFormat::Fp8,
+        Weights::Q8 => affine(8),
+        Weights::Q4 => affine(4),
+    }
+}
+
+/// A prompt after `depth` tokens, then `tokens` decoded ones after the first.
+async fn measure(runtime: &mut Runtime, args: &BenchModelArgs) -> anyhow::Result<Run> {
+    let vocab = runtime.model().config().vocab_size;
+    // Spread over the vocabulary, the same every time.
+    let ids: Vec<u32> = (0..args.depth + args.prompt).map(|i| (i.wrapping_mul(2_654_435_761) % vocab) as u32).collect();
+    let (before, prompt) = ids.split_at(args.depth);
+    let mut session = runtime.session()?;
+    if !before.is_empty() {
+        runtime.prefill(&mut session, before, &mut |_, _| true).await?;
+    }
+    let since = Instant::now();
+    runtime.begin(&mut session, prompt, &Sampling::default(), &mut |_, _| true).await?;
+    runtime.next(&mut session).await?;
+    let first_token_secs = since.elapsed().as_secs_f64();
+    let since = Instant::now();
+    for _ in 0..args.tokens {
+        runtime.next(&mut session).await?;
+    }
+    let decode_secs = since.elapsed().as_secs_f64();
+    runtime.end(&mut session).await?;
+    runtime.release(session);
+    Ok(Run { first_token_secs, decode_secs })
+}
+
+/// The middle value, or the mean of the two in the middle.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[n / 2],
+        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
+    }
+}
+
+/// Memory of this process that is in use now.
+fn host_rss_bytes() -> Option<u64> {
+    let pid = sysinfo::get_current_pid().ok()?;
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_processes(sysinfo::ProcessesToUpdate::Some(&[pid]), true);
+    Some(system.process(pid)?.memory())
+}
+
+fn read_report(path: &Path) -> anyhow::Result<Value> {
+    let wrong = |found: String| anyhow!("{}: expected a report of `fathom bench model --json`, found {found}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    let report: Value = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    if report["decode_tokens_per_sec"].is_f64() { Ok(report) } else { Err(wrong("no decode_tokens_per_sec".into())) }
+}
+
+fn text(report: &Value, before: Option<&Value>) -> String {
+    let number = |name: &str| report[name].as_f64().unwrap_or(0.0);
+    let count = |name: &str| report[name].as_u64().unwrap_or(0);
+    let change = |name: &str| match before.and_then(|before| before[name].as_f64()) {
+        Some(old) if old > 0.0 => format!("  {:+.1} % from {old:.3}", (number(name) / old - 1.0) * 100.0),
+        _ => String::new(),
+    };
+    let word = |name: &str| report[name].as_str().unwrap_or_default().to_string();
+    let mut facts = vec![
+        ("model", word("model")),
+        ("device", word("device")),
+        ("load", table::secs(number("load_secs")) + &change("load_secs")),
+        ("first token", table::secs(number("first_token_secs")) + &change("first_token_secs")),
+        ("prefill", format!("{:.1} tokens/s{}", number("prefill_tokens_per_sec"), change("prefill_tokens_per_sec"))),
+        ("decode", format!("{:.2} tokens/s{}", number("decode_tokens_per_sec"), change("decode_tokens_per_sec"))),
+        ("a decoded token", format!("{} dispatches", count("dispatches_per_token"))),
+        ("  bytes moved", table::bytes(count("bytes_per_token"))),
+        ("  least possible", format!("{} of weights", table::bytes(count("least_bytes_per_token")))),
+        ("  weights read at", format!("{:.2} GB/s", number("least_bytes_per_token") * number("decode_tokens_per_sec") / 1e9)),
+        ("weights", table::bytes(count("weight_bytes"))),
+        ("device memory", table::bytes(count("device_bytes"))),
+    ];
+    if let Some(rss) = report["host_rss_bytes"].as_u64() {
+        facts.push(("host memory", table::bytes(rss)));
+    }
+    let mut text: String = facts.iter().map(|(name, value)| format!("{name:<18}{value}\n")).collect();
+    let whole = report["gpu_secs_per_token"].as_f64();
+    let Some(whole) = whole else { return text + "no timestamp queries on this device: no times of kernels\n" };
+    let mut kernels: Vec<&Value> = report["kernels"].as_array().map(|all| all.iter().collect()).unwrap_or_default();
+    kernels.sort_by(|a, b| b["secs"].as_f64().unwrap_or(0.0).total_cmp(&a["secs"].as_f64().unwrap_or(0.0)));
+    let mut list = Table::new(&["kernel", ">dispatches", ">GPU time", ">share"]);
+    for kernel in kernels {
+        let secs = kernel["secs"].as_f64().unwrap_or(0.0);
+        let share = format!("{:.1} %", 100.0 * secs / whole.max(1e-12));
+        list.row([kernel["kernel"].as_str().unwrap_or_default().into(), kernel["dispatches"].to_string(), table::secs(secs), share]);
+    }
+    list.row(["all".into(), count("dispatches_per_token").to_string(), table::secs(whole), "100.0 %".into()]);
+    text += "\n";
+    text + &list.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(&mut []), 0.0);
+    }
+
+    #[test]
+    fn reports_compare_with_earlier_ones() {
+        let report = |speed: f64| {
+            json!({"model": "m", "device": "d", "decode_tokens_per_sec": speed, "gpu_secs_per_token": 0.5,
+            "kernels": [{"kernel": "matvec", "dispatches": 3, "secs": 0.25}]})
+        };
+        let shown = text(&report(12.0), Some(&report(10.0)));
+        assert!(shown.contains("12.00 tokens/s  +20.0 % from 10.000") && shown.contains("50.0 %"), "{shown}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "{}").unwrap();
+        assert!(read_report(file.path()).unwrap_err().to_string().contains("no decode_tokens_per_sec"));
+        std::fs::write(file.path(), report(10.0).to_string()).unwrap();
+        assert_eq!(read_report(file.path()).unwrap()["model"], "m");
+    }
+}

@@ -1,0 +1,65 @@
+//! `fathom bench kernels`: GPU time of every kernel's cases.
+
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::bail;
+use fathom::gpu::{Gpu, Recording, StepPlan};
+use serde_json::json;
+
+use super::args::{BenchKernelsArgs, DeviceArgs};
+use super::table::{self, Table};
+
+pub async fn run(args: BenchKernelsArgs, device: &DeviceArgs) -> anyhow::Result<()> {
+    let gpu = Gpu::open(&device.gpu()).await?;
+    let only = args.only.as_deref().unwrap_or_default();
+    let mut rows = vec![];
+    for case in fathom::kernels::cases() {
+        if !case.name.contains(only) || !(case.bench || args.all) {
+            continue;
+        }
+        let prepared = case.prepare(&gpu)?;
+        let recording = &prepared.recording;
+        let secs = median_secs(&gpu, recording, args.runs).await?;
+        let sum = |of: fn(&StepPlan) -> u64| recording.plan().map(of).sum::<u64>();
+        rows.push((case.name, secs, sum(|step| step.flops), sum(|step| step.read_bytes + step.written_bytes)));
+    }
+    if rows.is_empty() {
+        bail!("--only {only:?}: expected part of a case's name, found no such case; --all has more");
+    }
+    let mut out = std::io::stdout().lock();
+    let per_sec = |count: u64, secs: f64| count as f64 / secs.max(1e-9) / 1e9;
+    if args.json {
+        let case = |(name, secs, flops, bytes): &(String, f64, u64, u64)| json!({"name": name, "secs": secs, "flops": flops, "bytes": bytes, "gflops": per_sec(*flops, *secs), "gbytes_per_sec": per_sec(*bytes, *secs)});
+        let all: Vec<_> = rows.iter().map(case).collect();
+        let report = json!({"device": gpu.caps().to_string(), "timestamps": gpu.caps().timestamps, "kernels": all});
+        return Ok(writeln!(out, "{report:#}")?);
+    }
+    let mut list = Table::new(&["case", ">time", ">GFLOP/s", ">GB/s"]);
+    for (name, secs, flops, bytes) in rows {
+        list.row([name, table::secs(secs), format!("{:.2}", per_sec(flops, secs)), format!("{:.2}", per_sec(bytes, secs))]);
+    }
+    writeln!(out, "{}", gpu.caps())?;
+    if !gpu.caps().timestamps {
+        writeln!(out, "no timestamp queries on this device: times include submitting")?;
+    }
+    Ok(write!(out, "{list}")?)
+}
+
+/// The median time of a replay, after one that does not count.
+async fn median_secs(gpu: &Gpu, recording: &Recording, runs: usize) -> anyhow::Result<f64> {
+    let mut all = vec![];
+    for _ in 0..=runs {
+        let since = Instant::now();
+        let secs = match gpu.profile(recording).await? {
+            Some(timings) => timings.iter().map(|timing| timing.secs).sum(),
+            None => {
+                recording.replay(gpu);
+                gpu.settle().await?;
+                since.elapsed().as_secs_f64()
+            }
+        };
+        all.push(secs);
+    }
+    Ok(super::bench::median(&mut all[1..]))
+}
