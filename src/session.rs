@@ -234,14 +234,14 @@ impl Runtime {
         }
         let mut changed = false;
         // After a rewind the last page may still be another sequence's too.
-        if let Some(last) = session.pages.last_mut().filter(|_| !session.fed.is_multiple_of(PAGE)) {
-            if self.cache.is_shared(*last) {
-                let Some(own) = self.cache.take() else { return Err(full) };
-                self.cache.copy_page(self.model.gpu(), *last, own, session.fed % PAGE);
-                self.cache.give(*last);
-                *last = own;
-                changed = true;
-            }
+        let cache = &mut self.cache;
+        let shared = |page: &&mut u32| !session.fed.is_multiple_of(PAGE) && cache.is_shared(**page);
+        if let Some(last) = session.pages.last_mut().filter(shared) {
+            let Some(own) = self.cache.take() else { return Err(full) };
+            self.cache.copy_page(self.model.gpu(), *last, own, session.fed % PAGE);
+            self.cache.give(*last);
+            *last = own;
+            changed = true;
         }
         while session.pages.len() * PAGE < needed {
             let Some(page) = self.cache.take() else { return Err(full) };
@@ -380,7 +380,12 @@ impl Runtime {
     ///
     /// # Errors
     /// An empty list, an id beyond the vocabulary, a full context, a broken device.
-    pub async fn prefill(&mut self, session: &mut Session, ids: &[u32], progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<(), ModelError> {
+    pub async fn prefill(
+        &mut self,
+        session: &mut Session,
+        ids: &[u32],
+        progress: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<(), ModelError> {
         self.feed(session, ids, false, progress).await.map(drop)
     }
 
@@ -486,7 +491,8 @@ impl Runtime {
         let chosen: Vec<u32> = self.gpu().read(&trace.chosen).await?;
         let weights: Vec<f32> = self.gpu().read(&trace.weights).await?;
         let (room, cols, top_k) = (self.room.rows, trace.hidden.shape[2], trace.chosen.shape[2]);
-        let states = hidden.chunks(room * cols).map(|state| state.chunks(cols).take(rows).flat_map(|row| &row[..config.hidden]).copied().collect());
+        let states =
+            hidden.chunks(room * cols).map(|state| state.chunks(cols).take(rows).flat_map(|row| &row[..config.hidden]).copied().collect());
         Ok(Some(Traced {
             hidden: states.collect(),
             chosen: chosen.chunks(room * top_k).map(|layer| layer[..rows * top_k].to_vec()).collect(),

@@ -35,13 +35,13 @@ fn close(what: &str, got: &[f32], want: &[f32], tolerance: f32) {
     assert!(worst <= tolerance, "{what}: off by {worst}, allowed {tolerance}");
 }
 
-
 /// Feeds `ids` in chunks and gathers logits and, from each step's trace, hidden states and routing in row order.
 fn run(model: &Arc<Model>, ids: &[u32], chunk: usize) -> (Vec<f32>, Traced) {
     let mut runtime = Runtime::new(model.clone(), options(chunk)).unwrap();
     let mut session = runtime.session().unwrap();
     let layers = model.config().layers;
-    let (mut logits, mut all) = (vec![], Traced { hidden: vec![vec![]; layers + 1], chosen: vec![vec![]; layers], weights: vec![vec![]; layers] });
+    let (mut logits, mut all) =
+        (vec![], Traced { hidden: vec![vec![]; layers + 1], chosen: vec![vec![]; layers], weights: vec![vec![]; layers] });
     for part in ids.chunks(chunk) {
         logits.extend(block_on(runtime.logits(&mut session, part)).unwrap());
         let traced = block_on(runtime.traced(part.len())).unwrap().unwrap();

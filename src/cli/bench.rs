@@ -58,8 +58,9 @@ pub async fn run(args: BenchModelArgs, device: &DeviceArgs) -> anyhow::Result<()
     }
     let bytes = |steps: &mut dyn Iterator<Item = &StepPlan>| steps.map(|step| step.read_bytes + step.written_bytes).sum::<u64>();
     let moved = bytes(&mut plan.iter());
-    // Every weight that a token needs has to be read once; the rest are activations and cache.
+    // Every weight that a token needs has to be read once, never more than all; the rest are activations and cache.
     let least: u64 = plan.iter().filter(|step| step.variant.contains("weight_")).map(|step| step.read_bytes).sum();
+    let least = least.min(model.weight_bytes());
     let kernel_rows: Vec<Value> =
         kernels.iter().map(|(kernel, (count, secs))| json!({"kernel": kernel, "dispatches": count, "secs": secs})).collect();
     let report = json!({

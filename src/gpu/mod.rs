@@ -75,10 +75,8 @@ impl Gpu {
         if let Some(pipeline) = lock(&self.0.pipelines).get(&source) {
             return pipeline.clone();
         }
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(program.name),
-            source: wgpu::ShaderSource::Wgsl(source.as_str().into()),
-        };
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(program.name), source: wgpu::ShaderSource::Wgsl(source.as_str().into()) };
         // SAFETY: every program is validated by the tests, every index is bounded by params that `Launch`
         // takes from tensor shapes, ids that come from outside are checked before upload, and every loop
         // has a bound. Loop bounding alone slows matrix kernels many times.
@@ -91,10 +89,7 @@ impl Gpu {
             layout: None,
             module: &module,
             entry_point: Some(program.name),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            },
+            compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
             cache: None,
         });
         lock(&self.0.pipelines).insert(source, pipeline.clone());

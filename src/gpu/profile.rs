@@ -24,7 +24,11 @@ impl Gpu {
             let count = (recording.len() - first).min(2048);
             let queries = 2 * count as u32;
             let device = &self.0.device;
-            let set = device.create_query_set(&wgpu::QuerySetDescriptor { label: Some("profile"), ty: wgpu::QueryType::Timestamp, count: queries });
+            let set = device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("profile"),
+                ty: wgpu::QueryType::Timestamp,
+                count: queries,
+            });
             let resolved = device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("profile"),
                 size: 8 * u64::from(queries),
@@ -49,10 +53,12 @@ impl Gpu {
             self.0.queue.submit([encoder.finish()]);
             let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.download(&landing, 0, landing.size_bytes()).await?);
             let period = f64::from(self.caps().timestamp_period_ns) * 1e-9;
-            timings.extend(ticks.chunks(2).enumerate().map(|(i, pair)| Timing {
-                step: first + i,
-                secs: pair[1].saturating_sub(pair[0]) as f64 * period,
-            }));
+            timings.extend(
+                ticks
+                    .chunks(2)
+                    .enumerate()
+                    .map(|(i, pair)| Timing { step: first + i, secs: pair[1].saturating_sub(pair[0]) as f64 * period }),
+            );
         }
         Ok(Some(timings))
     }

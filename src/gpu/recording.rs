@@ -109,10 +109,12 @@ impl Recorder {
                     size: wgpu::BufferSize::new(launch.params.len() as u64),
                 }),
             }];
-            entries.extend(launch.bindings.iter().map(|(binding, _, tensor)| wgpu::BindGroupEntry {
-                binding: *binding,
-                resource: tensor.buffer.as_entire_binding(),
-            }));
+            entries.extend(
+                launch
+                    .bindings
+                    .iter()
+                    .map(|(binding, _, tensor)| wgpu::BindGroupEntry { binding: *binding, resource: tensor.buffer.as_entire_binding() }),
+            );
             let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(launch.program.name),
                 layout: &pipeline.get_bind_group_layout(0),
@@ -132,7 +134,11 @@ fn check(gpu: &Gpu, launch: &Launch) {
     assert!(launch.grid.iter().all(|&n| n <= most), "{name}: grid {:?} exceeds {most} workgroups an axis", launch.grid);
     let same = |a: &Tensor, b: &Tensor| a.buffer == b.buffer;
     for (i, (_, access, tensor)) in launch.bindings.iter().enumerate() {
-        let again = launch.bindings.iter().skip(i + 1).any(|(_, other, t)| same(tensor, t) && (*access == Access::Write || *other == Access::Write));
+        let again = launch
+            .bindings
+            .iter()
+            .skip(i + 1)
+            .any(|(_, other, t)| same(tensor, t) && (*access == Access::Write || *other == Access::Write));
         assert!(!again, "{name}: a written tensor {tensor:?} is bound twice");
     }
 }
@@ -238,7 +244,11 @@ impl fmt::Display for Recording {
         self.plan().try_for_each(|step| {
             let [x, y, z] = step.grid;
             let grid = format!("{x}×{y}×{z}");
-            writeln!(f, "{:<10} {:<16} {:<58} {:<12} {:>12} {:>10}", step.place, step.kernel, step.shapes, grid, step.read_bytes, step.written_bytes)
+            writeln!(
+                f,
+                "{:<10} {:<16} {:<58} {:<12} {:>12} {:>10}",
+                step.place, step.kernel, step.shapes, grid, step.read_bytes, step.written_bytes
+            )
         })
     }
 }

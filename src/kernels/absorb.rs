@@ -1,7 +1,7 @@
 //! `alpha[head] = BK[head]ᵀ q_nope[head]`: the query seen from the latent (DEEPSEEK.md §4.1).
 
-use super::weight::{bind_weight, every_format_of_parts, with_weight};
 use super::case::{Case, F32_SUMS, Rng, Stage};
+use super::weight::{bind_weight, every_format_of_parts, with_weight};
 use super::{Rows, Weight};
 use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
@@ -61,7 +61,8 @@ impl Kernel for Absorb<'_> {
 /// `[heads, cols]` of one row: `q[h * nope + i]` times row `h * nope + i` of the weight, summed over i.
 pub fn reference(q: &[f32], weight: &[f32], heads: usize, cols: usize) -> Vec<f32> {
     let nope = weight.len() / cols / heads;
-    let column = |h: usize, j: usize| (0..nope).map(|i| f64::from(q[h * nope + i]) * f64::from(weight[(h * nope + i) * cols + j])).sum::<f64>();
+    let column =
+        |h: usize, j: usize| (0..nope).map(|i| f64::from(q[h * nope + i]) * f64::from(weight[(h * nope + i) * cols + j])).sum::<f64>();
     (0..heads).flat_map(|h| (0..cols).map(move |j| (h, j))).map(|(h, j)| column(h, j) as f32).collect()
 }
 

@@ -1,7 +1,7 @@
 //! `x[row] = table[token of row]`.
 
-use super::weight::{bind_weight, every_format_of_parts, with_weight};
 use super::case::{Case, Check, Rng, Stage};
+use super::weight::{bind_weight, every_format_of_parts, with_weight};
 use super::{Rows, Weight};
 use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};

@@ -78,7 +78,8 @@ impl Kernel for FfnDown<'_> {
                 }
                 Slots::Single => unreachable!("a single expert's second half is a Linear"),
             };
-            let read = (count * slots).min(all_experts) as u64 * self.out as u64 * self.weight.row_bytes() * experts as u64 / all_experts as u64;
+            let read =
+                (count * slots).min(all_experts) as u64 * self.out as u64 * self.weight.row_bytes() * experts as u64 / all_experts as u64;
             let flops = 2 * (count * slots * self.out * self.weight.cols * experts / all_experts) as u64;
             bind_weight(launch, slab).reads(read + self.h.size_bytes()).flops(flops)
         };

@@ -1,8 +1,8 @@
 //! `h = silu(gate x) * (up x)` for every slot of a row (DEEPSEEK.md §3.4): the chosen experts', or a dense or shared FFN's one.
 
-use super::weight::{bind_weight, every_format_of_parts, with_weight};
 use super::case::{Case, Check, Rng, Stage, UNTOUCHED, dot};
 use super::moe_sort::{self, Routing};
+use super::weight::{bind_weight, every_format_of_parts, with_weight};
 use super::{Lanes, Rows, TILE, Weight, XSource};
 use crate::checkpoint::{Scale, WeightFormat};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
@@ -103,7 +103,8 @@ impl Kernel for FfnUp<'_> {
                 }
             };
             // Of all experts only the chosen ones are read; each slab is expected to hold its share.
-            let read = (count * slots).min(all_experts) as u64 * expert_rows as u64 * self.weight.row_bytes() * experts as u64 / all_experts as u64;
+            let read = (count * slots).min(all_experts) as u64 * expert_rows as u64 * self.weight.row_bytes() * experts as u64
+                / all_experts as u64;
             let flops = 2 * (count * slots * expert_rows * self.weight.cols * experts / all_experts) as u64;
             bind_weight(launch, slab).reads(read + self.x.size_bytes()).writes(self.h.size_bytes()).flops(flops)
         };
@@ -191,6 +192,8 @@ pub(super) fn cases() -> Vec<Case> {
     let mut all = vec![routed(WeightFormat::Bf16, [2, 2], [96, 33], [2, 5])];
     for format in every_format_of_parts() {
         all.extend([routed(format, [1, 1], [160, 9], [2, 3]), routed(format, [16, 13], [160, 9], [2, 3])]);
+    }
+    for format in [WeightFormat::Fp8, WeightFormat::Affine { bits: 8, group: 128, scale: Scale::Bf16 }] {
         all.extend([Variant::single(format, [2, 2], [160, 7]), Variant::single(format, [16, 9], [160, 7])]);
     }
     all.extend([[1, 1], [7, 33], [33, 1]].map(|shape| Variant::single(WeightFormat::F32, [1, 1], shape)));

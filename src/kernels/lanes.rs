@@ -61,6 +61,19 @@ impl Lanes {
         if gpu.caps().subgroups { Self::SUBGROUP } else { Self::SHARED }
     }
 
+    /// As [`whole`](Self::whole) with no more lanes than `count` things keep busy: llvmpipe is slow where lanes idle in loops.
+    pub fn whole_of(gpu: &Gpu, count: usize) -> Self {
+        let lanes = Self::SIZES.into_iter().find(|&lanes| lanes as usize >= count).unwrap_or(64);
+        Self::whole(gpu).sized(lanes)
+    }
+
+    /// Workgroup sizes of [`whole_of`](Self::whole_of).
+    pub const SIZES: [u32; 4] = [8, 16, 32, 64];
+
+    pub fn sized(self, lanes: u32) -> Self {
+        Self { workgroup: lanes, columns: lanes, ..self }
+    }
+
     pub const WHOLE: [Self; 2] = [Self::SHARED, Self::SUBGROUP];
 
     /// For products with a few rows of x, with the way they get x.

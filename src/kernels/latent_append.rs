@@ -94,7 +94,8 @@ fn case(count: usize, live: usize, latent_dim: usize, pairs: usize) -> Case {
             let numbers = reference(&u[row * entry..][..entry], &weight, latent_dim, &turns[position * 2 * pairs..][..2 * pairs], eps);
             expected[slot * entry..][..entry].copy_from_slice(&numbers);
         }
-        let (u, weight, rotary) = (stage.f32(&[count, entry], &u)?, stage.f32(&[latent], &weight)?, stage.f32(&[positions, pairs, 2], &turns)?);
+        let (u, weight, rotary) =
+            (stage.f32(&[count, entry], &u)?, stage.f32(&[latent], &weight)?, stage.f32(&[positions, pairs, 2], &turns)?);
         let (batch, page_table) = (stage.batch(&batch)?, stage.u32(&[sequences, max_pages], page_table)?);
         let cache = stage.fresh(&[pages.len() * PAGE, entry])?;
         stage.run(LatentAppend {

@@ -1,7 +1,7 @@
 //! `y = weight @ x + bias`, for a few rows (`matvec`) or many (`matmul`), plain or with a matrix a head.
 
-use super::weight::{bind_weight, every_format, with_weight};
 use super::case::{Case, F32_SUMS, Rng, Stage, UNTOUCHED, dot};
+use super::weight::{bind_weight, every_format, every_format_of_parts, with_weight};
 use super::{Lanes, Rows, TILE, Weight, XSource};
 use crate::checkpoint::{Scale, WeightFormat};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
@@ -200,9 +200,8 @@ pub(super) fn cases() -> Vec<Case> {
     let affine = |bits, group, scale| WeightFormat::Affine { bits, group, scale };
     let (mlx, gguf) = (affine(4, 64, Scale::Bf16), affine(4, 32, Scale::F16));
     let mut all = vec![Variant::of(gguf, 2, 2, 33, 160)];
-    for format in every_format() {
-        all.extend([Variant::of(format, 3, 3, 33, 160), Variant::of(format, 16, 13, 33, 160)]);
-    }
+    all.extend(every_format().into_iter().map(|format| Variant::of(format, 3, 3, 33, 160)));
+    all.extend(every_format_of_parts().into_iter().map(|format| Variant::of(format, 16, 13, 33, 160)));
     for (bias, mapped, add) in (1..8).map(|i| (i & 1 > 0, i & 2 > 0, i & 4 > 0)) {
         let epilogue = Epilogue { bias, mapped, add };
         all.extend([Variant::of(Bf16, 2, 2, 7, 64), Variant::of(Bf16, 24, 17, 7, 64)].map(|v| Variant { epilogue, ..v }));

@@ -106,51 +106,54 @@ fn case(variant: Variant) -> Case {
     let Variant { heads, latent, rope, has_nope, count, lengths, same } = variant;
     let sequences_word = if same { "one sequence" } else { "sequences" };
     let nope = if has_nope { "" } else { " without nope" };
-    Case::new(format!("mla_attention {heads} heads, {latent} + {rope}{nope}, {sequences_word} of {lengths:?} in {count} rows"), move |gpu| {
-        let mut stage = Stage::new(gpu);
-        let mut rng = Rng(51);
-        let entry = latent + rope;
-        let sequences = if same { 1 } else { lengths.len() };
-        let longest = lengths.iter().copied().max().unwrap_or(1);
-        let max_pages = longest.div_ceil(PAGE);
-        let pages = rng.shuffled(sequences * max_pages + 1);
-        let cache = rng.numbers(pages.len() * PAGE * entry);
-        let stride = 32 + heads * rope;
-        // Scores about as far apart as a trained model's.
-        let alpha: Vec<f32> = rng.numbers(count * heads * latent).iter().map(|v| v * 2.0).collect();
-        let q: Vec<f32> = rng.numbers(count * stride).iter().map(|v| v * 2.0).collect();
-        let scale = 3.0 / (entry as f32).sqrt();
-        let mut batch = vec![[0u32; 4]; count];
-        let mut expected = vec![];
-        for (row, &length) in lengths.iter().enumerate() {
-            let sequence = if same { 0 } else { row };
-            batch[row] = [1, length as u32 - 1, sequence as u32, 0];
-            let slot = |at: usize| pages[sequence * max_pages + at / PAGE] as usize * PAGE + at % PAGE;
-            let entries: Vec<&[f32]> = (0..length).map(|at| &cache[slot(at) * entry..][..entry]).collect();
-            for head in 0..heads {
-                let alpha = if has_nope { &alpha[(row * heads + head) * latent..][..latent] } else { &[] };
-                expected.extend(reference(alpha, &q[row * stride + 32 + head * rope..][..rope], &entries, scale));
+    Case::new(
+        format!("mla_attention {heads} heads, {latent} + {rope}{nope}, {sequences_word} of {lengths:?} in {count} rows"),
+        move |gpu| {
+            let mut stage = Stage::new(gpu);
+            let mut rng = Rng(51);
+            let entry = latent + rope;
+            let sequences = if same { 1 } else { lengths.len() };
+            let longest = lengths.iter().copied().max().unwrap_or(1);
+            let max_pages = longest.div_ceil(PAGE);
+            let pages = rng.shuffled(sequences * max_pages + 1);
+            let cache = rng.numbers(pages.len() * PAGE * entry);
+            let stride = 32 + heads * rope;
+            // Scores about as far apart as a trained model's.
+            let alpha: Vec<f32> = rng.numbers(count * heads * latent).iter().map(|v| v * 2.0).collect();
+            let q: Vec<f32> = rng.numbers(count * stride).iter().map(|v| v * 2.0).collect();
+            let scale = 3.0 / (entry as f32).sqrt();
+            let mut batch = vec![[0u32; 4]; count];
+            let mut expected = vec![];
+            for (row, &length) in lengths.iter().enumerate() {
+                let sequence = if same { 0 } else { row };
+                batch[row] = [1, length as u32 - 1, sequence as u32, 0];
+                let slot = |at: usize| pages[sequence * max_pages + at / PAGE] as usize * PAGE + at % PAGE;
+                let entries: Vec<&[f32]> = (0..length).map(|at| &cache[slot(at) * entry..][..entry]).collect();
+                for head in 0..heads {
+                    let alpha = if has_nope { &alpha[(row * heads + head) * latent..][..latent] } else { &[] };
+                    expected.extend(reference(alpha, &q[row * stride + 32 + head * rope..][..rope], &entries, scale));
+                }
             }
-        }
-        let (alpha, q) = (stage.f32(&[count, heads, latent], &alpha)?, stage.f32(&[count, stride], &q)?);
-        let (cache, batch) = (stage.f32(&[pages.len() * PAGE, entry], &cache)?, stage.batch(&batch)?);
-        let page_table = stage.u32(&[sequences, max_pages], &pages[..sequences * max_pages])?;
-        let zeta = stage.fresh(&[count + 1, heads, latent])?;
-        stage.run(MlaAttention {
-            alpha: &alpha,
-            q: &q,
-            q_begin: 32,
-            cache: &cache,
-            page_table: &page_table,
-            batch: &batch,
-            zeta: &zeta,
-            scale,
-            has_nope,
-            rows: &stage.rows(count, lengths.len())?,
-        });
-        stage.expect("zeta", &zeta, &expected, Check::Nmse(1e-10, "f32 scores go through exp"));
-        stage.finish()
-    })
+            let (alpha, q) = (stage.f32(&[count, heads, latent], &alpha)?, stage.f32(&[count, stride], &q)?);
+            let (cache, batch) = (stage.f32(&[pages.len() * PAGE, entry], &cache)?, stage.batch(&batch)?);
+            let page_table = stage.u32(&[sequences, max_pages], &pages[..sequences * max_pages])?;
+            let zeta = stage.fresh(&[count + 1, heads, latent])?;
+            stage.run(MlaAttention {
+                alpha: &alpha,
+                q: &q,
+                q_begin: 32,
+                cache: &cache,
+                page_table: &page_table,
+                batch: &batch,
+                zeta: &zeta,
+                scale,
+                has_nope,
+                rows: &stage.rows(count, lengths.len())?,
+            });
+            stage.expect("zeta", &zeta, &expected, Check::Nmse(1e-10, "f32 scores go through exp"));
+            stage.finish()
+        },
+    )
 }
 
 pub(super) fn cases() -> Vec<Case> {
@@ -168,9 +171,9 @@ pub(super) fn cases() -> Vec<Case> {
         };
         Variant { heads: 5, latent: 32, lengths, count: 1, ..few }
     }));
-    all.extend([1, 3, 5, 6, 9, 16].map(|heads| Variant { heads, ..few }));
+    all.extend([1, 5, 6, 9, 16].map(|heads| Variant { heads, ..few }));
     all.extend([1, 6].map(|heads| Variant { heads, has_nope: false, ..few }));
-    for latent in [32, 96, 256, 288, 512] {
+    for latent in [32, 96, 256, 288, 512, 768] {
         all.extend([2, 5].map(|heads| Variant { heads, latent, ..few }));
     }
     // 576: what llama's identity latents can grow to.

@@ -47,7 +47,13 @@ impl Kernel for RmsNorm<'_> {
         let launch = launch.read(self.x).read(self.weight).write(self.y);
         let launch = self.listed.iter().fold(launch, |launch, listed| launch.read_at(LIST_BINDING, listed));
         let row_bytes = 4 * (self.count * cols) as u64;
-        vec![launch.grid(self.count, 1, 1).flops(4 * (self.count * cols) as u64).reads(row_bytes + self.weight.size_bytes()).writes(row_bytes)]
+        vec![
+            launch
+                .grid(self.count, 1, 1)
+                .flops(4 * (self.count * cols) as u64)
+                .reads(row_bytes + self.weight.size_bytes())
+                .writes(row_bytes),
+        ]
     }
 }
 

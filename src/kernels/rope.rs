@@ -39,7 +39,11 @@ pub(super) fn programs() -> Vec<Program> {
 impl Kernel for Rope<'_> {
     fn launches(&self, _: &Gpu) -> Vec<Launch> {
         let pairs = self.rotary.dim(1);
-        assert!(2 * pairs as usize <= self.head_stride && self.q.dim(1) as usize >= self.begin + self.heads * self.head_stride, "rope: {:?}", self.q);
+        assert!(
+            2 * pairs as usize <= self.head_stride && self.q.dim(1) as usize >= self.begin + self.heads * self.head_stride,
+            "rope: {:?}",
+            self.q
+        );
         let params = Params {
             heads: self.heads as u32,
             pairs,

@@ -205,9 +205,11 @@ impl Family {
         match model_type {
             "deepseek_v2" => Ok(Self::V2),
             "deepseek_v3" | "kimi_k2" => Ok(Self::V3),
-            _ if f.get("kv_lora_rank").is_none() => {
-                Err(f.wrong("model_type", "deepseek_v2, deepseek_v3, kimi_k2 or another with multi-head latent attention", format!("{model_type:?} without `kv_lora_rank`")))
-            }
+            _ if f.get("kv_lora_rank").is_none() => Err(f.wrong(
+                "model_type",
+                "deepseek_v2, deepseek_v3, kimi_k2 or another with multi-head latent attention",
+                format!("{model_type:?} without `kv_lora_rank`"),
+            )),
             _ => match f.string("scoring_func")? {
                 Some("softmax") => Ok(Self::V2),
                 Some("sigmoid") => Ok(Self::V3),
@@ -224,9 +226,14 @@ impl MoeConfig {
             return Ok(None);
         }
         let experts = f.count("n_routed_experts", 1, MAX_EXPERTS)?.unwrap_or(if v2 { 64 } else { 256 });
-        let top_k = if v2 { f.required("num_experts_per_tok", 1, experts)? } else { f.count("num_experts_per_tok", 1, experts)?.unwrap_or(8.min(experts)) };
+        let top_k = if v2 {
+            f.required("num_experts_per_tok", 1, experts)?
+        } else {
+            f.count("num_experts_per_tok", 1, experts)?.unwrap_or(8.min(experts))
+        };
         let width = f.count("moe_intermediate_size", 1, MOST)?.unwrap_or(if v2 { 1407 } else { 2048 });
-        let shared = if f.is_null("n_shared_experts") { 0 } else { f.count("n_shared_experts", 0, 4096)?.unwrap_or(if v2 { 2 } else { 1 }) };
+        let shared =
+            if f.is_null("n_shared_experts") { 0 } else { f.count("n_shared_experts", 0, 4096)?.unwrap_or(if v2 { 2 } else { 1 }) };
 
         let scoring = if v2 { "softmax" } else { "sigmoid" };
         if f.string("scoring_func")?.is_some_and(|found| found != scoring) {
@@ -236,7 +243,12 @@ impl MoeConfig {
         let limited = match (family, method) {
             (Family::V2, "greedy") => false,
             (Family::V2, "group_limited_greedy") | (Family::V3, "noaux_tc") => true,
-            _ => return Err(f.unsupported("topk_method", "expected greedy or group_limited_greedy with softmax scores, noaux_tc with sigmoid scores")),
+            _ => {
+                return Err(f.unsupported(
+                    "topk_method",
+                    "expected greedy or group_limited_greedy with softmax scores, noaux_tc with sigmoid scores",
+                ));
+            }
         };
         let group_default = |name: &str, value: usize| {
             let null = f.is_null(name) || v2;
@@ -250,7 +262,11 @@ impl MoeConfig {
             return Err(f.wrong("n_group", "two experts or more a group", format!("{experts} experts in {groups} groups")));
         }
         if top_groups > groups || (groups > 1 && top_groups * (experts / groups) < top_k) {
-            return Err(f.wrong("topk_group", &format!("at most n_group {groups}, and enough groups for {top_k} experts"), top_groups.to_string()));
+            return Err(f.wrong(
+                "topk_group",
+                &format!("at most n_group {groups}, and enough groups for {top_k} experts"),
+                top_groups.to_string(),
+            ));
         }
         Ok(Some(Self {
             experts,

@@ -19,7 +19,9 @@ pub enum ModelError {
         .needed - .available
     )]
     TooLarge { needed: u64, available: u64 },
-    #[error("context full: {needed} tokens are wanted, the cache holds {context}; raise --context (the model allows {max_positions}) or shorten the input")]
+    #[error(
+        "context full: {needed} tokens are wanted, the cache holds {context}; raise --context (the model allows {max_positions}) or shorten the input"
+    )]
     ContextFull { needed: usize, context: usize, max_positions: usize },
     #[error("token id {id}: expected below the vocabulary's {vocab}")]
     UnknownToken { id: u32, vocab: usize },

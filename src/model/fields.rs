@@ -93,7 +93,9 @@ impl<'a> Fields<'a> {
 
     /// One token id or a list of them.
     pub fn ids(&self, name: &str) -> Result<Vec<u32>, ModelError> {
-        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| self.wrong(name, "token ids", show(Some(value))));
+        let id = |value: &Value| {
+            value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| self.wrong(name, "token ids", show(Some(value))))
+        };
         match self.some(name) {
             None => Ok(vec![]),
             Some(Value::Array(list)) => list.iter().map(id).collect(),

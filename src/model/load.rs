@@ -43,7 +43,10 @@ impl Piece<'_> {
 pub enum Origin<'a> {
     Checkpoint(&'a Checkpoint),
     /// Random weights in this format, for benches of a shape alone.
-    Random { format: WeightFormat, seed: u64 },
+    Random {
+        format: WeightFormat,
+        seed: u64,
+    },
 }
 
 /// Loads weights one after another.
@@ -142,7 +145,14 @@ impl<'a> Loader<'a> {
         Ok(weight)
     }
 
-    async fn random(&mut self, name: &str, shape: [usize; 2], unit_rows: usize, format: WeightFormat, seed: u64) -> Result<Weight, ModelError> {
+    async fn random(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        unit_rows: usize,
+        format: WeightFormat,
+        seed: u64,
+    ) -> Result<Weight, ModelError> {
         let weight = Weight::allocate(self.gpu, name, format, shape, unit_rows)?;
         let mut noise = Noise(seed ^ (self.done_bytes + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let (row_bytes, scale_bytes) = (format.row_bytes(weight.cols), format.scale_row_bytes(weight.cols));
@@ -211,8 +221,12 @@ impl Noise {
         let size = (cols as f32).powf(-0.5);
         match format {
             WeightFormat::F32 => quants.chunks_exact_mut(4).for_each(|b| b.copy_from_slice(&(self.unit() * size).to_le_bytes())),
-            WeightFormat::F16 => quants.chunks_exact_mut(2).for_each(|b| b.copy_from_slice(&half::f16::from_f32(self.unit() * size).to_le_bytes())),
-            WeightFormat::Bf16 => quants.chunks_exact_mut(2).for_each(|b| b.copy_from_slice(&half::bf16::from_f32(self.unit() * size).to_le_bytes())),
+            WeightFormat::F16 => {
+                quants.chunks_exact_mut(2).for_each(|b| b.copy_from_slice(&half::f16::from_f32(self.unit() * size).to_le_bytes()))
+            }
+            WeightFormat::Bf16 => {
+                quants.chunks_exact_mut(2).for_each(|b| b.copy_from_slice(&half::bf16::from_f32(self.unit() * size).to_le_bytes()))
+            }
             WeightFormat::Fp8 => {
                 // Exponents 6 to 9 of both signs: magnitudes from 1/2 to 8, no NaN.
                 quants.iter_mut().for_each(|b| *b = (self.next() & 0x87) as u8 | (0x30 + ((self.next() & 3) as u8) * 8));
@@ -228,7 +242,8 @@ impl Noise {
                         b[4..].copy_from_slice(&bias.to_le_bytes());
                     }),
                     Scale::F16 | Scale::Bf16 => {
-                        let pair = |v: f32| if scale == Scale::F16 { half::f16::from_f32(v).to_bits() } else { half::bf16::from_f32(v).to_bits() };
+                        let pair =
+                            |v: f32| if scale == Scale::F16 { half::f16::from_f32(v).to_bits() } else { half::bf16::from_f32(v).to_bits() };
                         scales.chunks_exact_mut(4).for_each(|b| {
                             b[..2].copy_from_slice(&pair(s).to_le_bytes());
                             b[2..].copy_from_slice(&pair(bias).to_le_bytes());

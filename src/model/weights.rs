@@ -43,6 +43,7 @@ pub struct Attention {
     pub o_bias: Option<Tensor>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "one a layer: a box would save nothing that counts")]
 pub enum Query {
     Direct { q_proj: Weight },
     Lora { q_a_proj: Weight, q_a_bias: Option<Tensor>, q_a_layernorm: Tensor, q_b_proj: Weight },
@@ -55,6 +56,7 @@ pub struct Mlp {
     pub width: usize,
 }
 
+#[allow(clippy::large_enum_variant, reason = "one a layer: a box would save nothing that counts")]
 pub enum Ffn {
     Dense(Mlp),
     Moe(Moe),
@@ -110,7 +112,8 @@ impl Weights {
         let name = |hub: &'static str, gguf: &'static str| if llama { gguf } else { hub };
         let (hidden, vocab) = (config.hidden, config.vocab_size);
         let table = |name: &'static str| move |from| Ok(vec![Piece::all(Matrix::find(from, name, vocab, hidden)?)]);
-        let embed_tokens = loader.weight("embed_tokens", [vocab, hidden], 1, table(name("model.embed_tokens.weight", "token_embd.weight"))).await?;
+        let embed_tokens =
+            loader.weight("embed_tokens", [vocab, hidden], 1, table(name("model.embed_tokens.weight", "token_embd.weight"))).await?;
         let mut layers = vec![];
         for layer in 0..config.layers {
             layers.push(match config.source {
@@ -155,7 +158,13 @@ async fn plain(loader: &mut Loader<'_>, name: String, [rows, cols]: [usize; 2]) 
 }
 
 /// `count` rows of every head of kv_b from `skip` on: head by head it holds n key rows, then v value rows.
-fn kv_b_half<'a>(config: &ModelConfig, from: &'a Checkpoint, name: &str, skip: usize, count: usize) -> Result<Vec<Piece<'a>>, CheckpointError> {
+fn kv_b_half<'a>(
+    config: &ModelConfig,
+    from: &'a Checkpoint,
+    name: &str,
+    skip: usize,
+    count: usize,
+) -> Result<Vec<Piece<'a>>, CheckpointError> {
     let each = config.nope + config.v_dim;
     let matrix = Matrix::find(from, name, config.heads * each, config.kv_lora_rank)?;
     let rows = |head: usize| head * each + skip..head * each + skip + count;
@@ -200,7 +209,9 @@ impl Attention {
 impl Mlp {
     async fn load(config: &ModelConfig, loader: &mut Loader<'_>, at: &str, width: usize) -> Result<Self, ModelError> {
         let hidden = config.hidden;
-        let half = |from, half: &str| Ok::<_, CheckpointError>(Piece::all(Matrix::find(from, &format!("{at}.{half}_proj.weight"), width, hidden)?));
+        let half = |from, half: &str| {
+            Ok::<_, CheckpointError>(Piece::all(Matrix::find(from, &format!("{at}.{half}_proj.weight"), width, hidden)?))
+        };
         let gate_up = |from| Ok(vec![half(from, "gate")?, half(from, "up")?]);
         Ok(Self {
             gate_up: loader.weight(&format!("{at}.gate_up_proj"), [2 * width, hidden], 2 * width, gate_up).await?,
@@ -210,10 +221,18 @@ impl Mlp {
     }
 
     /// All routed experts as one pair of weights, whichever way the checkpoint holds them (DEEPSEEK.md §8.5).
-    async fn load_experts(config: &ModelConfig, loader: &mut Loader<'_>, at: &str, experts: usize, width: usize) -> Result<Self, ModelError> {
+    async fn load_experts(
+        config: &ModelConfig,
+        loader: &mut Loader<'_>,
+        at: &str,
+        experts: usize,
+        width: usize,
+    ) -> Result<Self, ModelError> {
         let hidden = config.hidden;
         let gate_up = |from| match ExpertNames::of(from, at) {
-            ExpertNames::Fused => Ok(vec![Piece::all(Matrix::find(from, &format!("{at}.experts.gate_up_proj"), experts * 2 * width, hidden)?)]),
+            ExpertNames::Fused => {
+                Ok(vec![Piece::all(Matrix::find(from, &format!("{at}.experts.gate_up_proj"), experts * 2 * width, hidden)?)])
+            }
             ExpertNames::Switch => {
                 let cut = |half: &str, e: usize| {
                     let matrix = Matrix::find(from, &format!("{at}.switch_mlp.{half}_proj.weight"), experts * width, hidden)?;
@@ -222,13 +241,17 @@ impl Mlp {
                 (0..experts).flat_map(|e| [cut("gate", e), cut("up", e)]).collect()
             }
             ExpertNames::Each => {
-                let one = |half: &str, e: usize| Ok(Piece::all(Matrix::find(from, &format!("{at}.experts.{e}.{half}_proj.weight"), width, hidden)?));
+                let one = |half: &str, e: usize| {
+                    Ok(Piece::all(Matrix::find(from, &format!("{at}.experts.{e}.{half}_proj.weight"), width, hidden)?))
+                };
                 (0..experts).flat_map(|e| [one("gate", e), one("up", e)]).collect()
             }
         };
         let down = |from| match ExpertNames::of(from, at) {
             ExpertNames::Fused => Ok(vec![Piece::all(Matrix::find(from, &format!("{at}.experts.down_proj"), experts * hidden, width)?)]),
-            ExpertNames::Switch => Ok(vec![Piece::all(Matrix::find(from, &format!("{at}.switch_mlp.down_proj.weight"), experts * hidden, width)?)]),
+            ExpertNames::Switch => {
+                Ok(vec![Piece::all(Matrix::find(from, &format!("{at}.switch_mlp.down_proj.weight"), experts * hidden, width)?)])
+            }
             ExpertNames::Each => {
                 let one = |e: usize| Ok(Piece::all(Matrix::find(from, &format!("{at}.experts.{e}.down_proj.weight"), hidden, width)?));
                 (0..experts).map(one).collect()
@@ -307,7 +330,12 @@ impl Layer {
 }
 
 impl Attention {
-    async fn load_llama(config: &ModelConfig, Shape { groups, head_dim }: Shape, loader: &mut Loader<'_>, at: &str) -> Result<Self, ModelError> {
+    async fn load_llama(
+        config: &ModelConfig,
+        Shape { groups, head_dim }: Shape,
+        loader: &mut Loader<'_>,
+        at: &str,
+    ) -> Result<Self, ModelError> {
         let (hidden, heads, c) = (config.hidden, config.heads, config.kv_lora_rank);
         let width = groups * head_dim;
         let kv_a = |from| {
@@ -325,7 +353,8 @@ impl Attention {
             let group = row / head_dim / (heads / groups);
             identity[row * pad(c) + group * head_dim + row % head_dim] = 1.0;
         }
-        let kv_b_value = Weight::allocate(loader.gpu, "kv_b (identity)", crate::checkpoint::WeightFormat::Bf16, [heads * head_dim, c], head_dim)?;
+        let kv_b_value =
+            Weight::allocate(loader.gpu, "kv_b (identity)", crate::checkpoint::WeightFormat::Bf16, [heads * head_dim, c], head_dim)?;
         let packed: Vec<u8> = identity.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect();
         kv_b_value.write_rows(loader.gpu, 0, &packed, &[]);
         Ok(Self {
@@ -343,16 +372,26 @@ impl Attention {
 
 impl Mlp {
     /// Neurons `neurons` of a Llama FFN, cut into `experts` equal parts.
-    async fn load_llama(config: &ModelConfig, loader: &mut Loader<'_>, at: &str, neurons: std::ops::Range<usize>, experts: usize) -> Result<Self, ModelError> {
+    async fn load_llama(
+        config: &ModelConfig,
+        loader: &mut Loader<'_>,
+        at: &str,
+        neurons: std::ops::Range<usize>,
+        experts: usize,
+    ) -> Result<Self, ModelError> {
         let hidden = config.hidden;
         let width = neurons.len() / experts;
         let part = |e: usize| neurons.start + e * width..neurons.start + (e + 1) * width;
         let gate_up = |from| {
-            let cut = |half: &str, e: usize| Ok(Piece::Rows(Matrix::find(from, &format!("{at}.ffn_{half}.weight"), config.intermediate, hidden)?, part(e)));
+            let cut = |half: &str, e: usize| {
+                Ok(Piece::Rows(Matrix::find(from, &format!("{at}.ffn_{half}.weight"), config.intermediate, hidden)?, part(e)))
+            };
             (0..experts).flat_map(|e| [cut("gate", e), cut("up", e)]).collect()
         };
         let down = |from| {
-            let cut = |e: usize| Ok(Piece::all(Matrix::find(from, &format!("{at}.ffn_down.weight"), hidden, config.intermediate)?.columns(part(e))?));
+            let cut = |e: usize| {
+                Ok(Piece::all(Matrix::find(from, &format!("{at}.ffn_down.weight"), hidden, config.intermediate)?.columns(part(e))?))
+            };
             (0..experts).map(cut).collect()
         };
         Ok(Self {

@@ -1,4 +1,5 @@
 //! What naga finds in a program's text: validity, bindings with their access, `Params`' fields, workgroup memory.
+#![allow(dead_code, reason = "each integration test uses its own part of what is found")]
 
 use fathom::gpu::{Access, Needs, Program};
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
