@@ -89,6 +89,7 @@ impl Gpu {
         let mut encoder = self.0.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(&tensor.buffer, offset_bytes, &staging, 0, bytes);
         let submission = self.0.queue.submit([encoder.finish()]);
+        self.0.read_back_bytes.fetch_add(bytes, Ordering::Relaxed);
         let arrival = Arc::new(Mutex::new(Arrival::default()));
         let there = arrival.clone();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {

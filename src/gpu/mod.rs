@@ -22,6 +22,7 @@ pub use recording::{Recorder, Recording, StepPlan};
 pub use tensor::{Element, Tensor};
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A device, its abilities and its compiled pipelines; cheap to clone.
@@ -38,6 +39,8 @@ struct Inner {
     pace: Mutex<recording::Pace>,
     /// Bytes of device memory held by tensors, and the most we may hold.
     held: Arc<memory::Held>,
+    /// Bytes that downloads asked for so far.
+    read_back_bytes: AtomicU64,
 }
 
 /// A poisoned lock only means that another thread panicked; the data here stays valid.
@@ -62,6 +65,11 @@ impl Gpu {
     /// Bytes of device memory that tensors hold now.
     pub fn held_bytes(&self) -> u64 {
         self.0.held.bytes()
+    }
+
+    /// Bytes that were asked back from the device so far.
+    pub fn read_back_bytes(&self) -> u64 {
+        self.0.read_back_bytes.load(Ordering::Relaxed)
     }
 
     /// The most bytes tensors may hold: `--memory`, or what the host has for a software adapter; none when unknown.

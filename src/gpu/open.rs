@@ -171,6 +171,7 @@ impl Gpu {
             pipelines: Mutex::new(HashMap::new()),
             fault,
             held: Arc::new(memory::Held::new(limit)),
+            read_back_bytes: Default::default(),
         })))
     }
 }

@@ -1,7 +1,7 @@
 //! Compiles WGSL in headless Chromium, whose compiler refuses what naga lets pass (barriers in non-uniform control flow, missing `enable`s).
 //!
-//! A page served on the loopback asks for a WebGPU device with the default (core) limits, builds every program's compute pipeline
-//! and posts a verdict for each. What the verdicts mean for the project is `browser.rs`'s business.
+//! A page served on the loopback asks for a WebGPU device with the default (core) limits, compiles every program, builds the compute
+//! pipelines of those that are to be built, and posts a verdict for each. What the verdicts mean for the project is `browser.rs`'s business.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -75,7 +75,7 @@ try {
         const enabled = [...bare.matchAll(/\benable\s+([^;]*);/g)].flatMap(found => found[1].split(',').map(name => name.trim()));
         return enabled.find(name => features[name] && !device.features.has(features[name]));
     };
-    const verdict = async code => {
+    const verdict = async ([depth, code]) => {
         const lacking = missing(code);
         if (lacking) return ['skipped', lacking];
         device.pushErrorScope('validation');
@@ -86,6 +86,7 @@ try {
             .map(message => `${message.type} ${message.lineNum}:${message.linePos} ${message.message}`);
         const error = await scope;
         if (error) return ['refused', messages.join('\n') || error.message];
+        if (depth == 'compile') return ['accepted', ''];
         try {
             await device.createComputePipelineAsync({ layout: 'auto', compute: { module } });
             return ['accepted', ''];
@@ -98,7 +99,7 @@ try {
     const programs = text.split(RECORD);
     const BATCH = 16;
     for (let first = 0; first < programs.length; first += BATCH) {
-        const batch = programs.slice(first, first + BATCH).map(async (code, i) => [first + i, ...await verdict(code)].join(FIELD));
+        const batch = programs.slice(first, first + BATCH).map(async (record, i) => [first + i, ...await verdict(record.split(FIELD))].join(FIELD));
         await post('/verdicts', (await Promise.all(batch)).join(RECORD));
     }
     const { vendor, architecture, device: model, description } = adapter.info;
@@ -108,18 +109,20 @@ try {
 }
 </script>"#;
 
-/// Compiles each `(label, wgsl)` in the browser. An error means that the browser could not be asked or did not answer for all of them.
-pub fn compile_in_chromium(programs: &[(String, String)]) -> Result<Report, String> {
+/// Compiles each `(label, wgsl)` in the browser, which includes its uniformity analysis; a program that `is_built` chooses, by its
+/// index, must become a pipeline too, which takes up to 10 times as long. An error means that the browser could not be asked or did not answer for all of them.
+pub fn compile_in_chromium(programs: &[(String, String)], is_built: impl Fn(usize) -> bool) -> Result<Report, String> {
     if programs.is_empty() {
         return Err("no programs given to the browser".into());
     }
-    if let Some((label, _)) = programs.iter().find(|(_, wgsl)| wgsl.contains(RECORD)) {
-        return Err(format!("program `{label}`: its text holds the separator U+001E"));
+    if let Some((label, _)) = programs.iter().find(|(_, wgsl)| wgsl.contains([RECORD, FIELD])) {
+        return Err(format!("program `{label}`: its text holds a separator, U+001E or U+001F"));
     }
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| format!("cannot listen on the loopback: {e}"))?;
     listener.set_nonblocking(true).map_err(|e| format!("cannot poll the listener: {e}"))?;
     let port = listener.local_addr().map_err(|e| format!("the listener has no address: {e}"))?.port();
-    let text: Vec<_> = programs.iter().map(|(_, wgsl)| wgsl.as_str()).collect();
+    let depth = |i| if is_built(i) { "build" } else { "compile" };
+    let text: Vec<_> = programs.iter().enumerate().map(|(i, (_, wgsl))| format!("{}{FIELD}{wgsl}", depth(i))).collect();
     let text: Arc<str> = text.join(&RECORD.to_string()).into();
 
     let mut browser = Browser::start(&format!("http://127.0.0.1:{port}/"))?;
