@@ -59,10 +59,10 @@ fn perturbed(output: &Output, right: &[u32]) -> Vec<(&'static str, Vec<u32>)> {
     wrong
 }
 
-fn check_every_case(gpu: &Gpu) {
+fn check_every_case(gpu: &Gpu, bench: bool) {
     let mut wrong = vec![];
     let mut worst: HashMap<String, (f64, f64, usize)> = HashMap::new();
-    for case in cases().into_iter().filter(|case| !case.bench) {
+    for case in cases().into_iter().filter(|case| case.bench == bench) {
         let since = Instant::now();
         let prepared = case.prepare(gpu).unwrap_or_else(|error| panic!("{}: {error}", case.name));
         assert!(!prepared.outputs.is_empty(), "{}: no outputs", case.name);
@@ -92,7 +92,15 @@ fn check_every_case(gpu: &Gpu) {
 #[test]
 fn every_case_with_all_the_adapter_has() {
     if let Some(gpu) = open(&[]) {
-        check_every_case(&gpu);
+        check_every_case(&gpu, false);
+    }
+}
+
+#[test]
+#[ignore = "takes a minute on a software adapter"]
+fn every_timed_case() {
+    if let Some(gpu) = open(&[]) {
+        check_every_case(&gpu, true);
     }
 }
 
@@ -100,7 +108,7 @@ fn every_case_with_all_the_adapter_has() {
 fn every_case_on_core_webgpu() {
     if let Some(gpu) = open(&[Feature::Subgroups, Feature::F16]) {
         assert_eq!(gpu.caps().tier(), "core");
-        check_every_case(&gpu);
+        check_every_case(&gpu, false);
     }
 }
 

@@ -12,6 +12,8 @@ use pollster::block_on;
 use std::path::Path;
 use std::sync::Arc;
 use support::golden::{self, Golden};
+use support::reference::Reference;
+use support::zoo;
 
 /// The full adapter and the core tier, which has neither subgroups nor f16.
 fn tiers() -> Vec<(&'static str, Gpu)> {
@@ -84,6 +86,34 @@ fn golden_checkpoints_agree_on_every_tier_however_the_prompt_is_cut() {
             assert_eq!(generate(&model, &want.input_ids, 8, 7), want.greedy_ids[..8], "{name} ({tier}): greedy ids after chunks of 7");
         }
     }
+}
+
+#[test]
+fn a_zoo_of_random_models_agrees_with_the_reference() {
+    let (_, gpu) = tiers().remove(0);
+    let mut wrong = vec![];
+    for (name, tiny) in zoo::zoo() {
+        let dir = tempfile::tempdir().unwrap();
+        tiny.write(dir.path());
+        let prompt = tiny.prompt(tiny.seed, zoo::PROMPT);
+        let want = Reference::load(dir.path()).forward(&prompt);
+        let check = || {
+            let model = load(&gpu, dir.path());
+            let (logits, traced) = run(&model, &prompt, prompt.len());
+            close("logits", &logits, &flat(&want.logits), 1e-3);
+            for (&layer, router) in &want.routers {
+                assert_eq!(traced.chosen[layer], router.indices, "choices of layer {layer}");
+            }
+        };
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).is_err() {
+            wrong.push(name);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+fn flat(rows: &[f64]) -> Vec<f32> {
+    rows.iter().map(|&v| v as f32).collect()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The device: adapter choice, memory, pipelines, and the waiting for both.
 //!
-//! Everything above this folder speaks of [`Tensor`], [`Kernel`](program::Kernel) and
+//! Everything above this folder speaks of [`Tensor`], [`Kernel`] and
 //! [`Recording`]; only this folder speaks of wgpu. What a kernel computes is `kernels/`'s business.
 
 mod caps;

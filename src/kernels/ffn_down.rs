@@ -189,7 +189,7 @@ pub(super) fn cases() -> Vec<Case> {
     all.extend([[2, 2], [16, 16]].map(|rows| Variant { slab_experts: 2, ..bf16(rows, [3, 5]) }));
     let mlx = WeightFormat::Affine { bits: 4, group: 64, scale: Scale::Bf16 };
     all.push(routed(mlx, [1, 1], [128, 1408], [2, 3]));
-    let timed = [routed(mlx, [1, 1], [2048, 1408], [6, 64]), routed(mlx, [128, 128], [2048, 1408], [6, 64])];
+    let timed = [routed(mlx, [1, 1], [2048, 1408], [6, 8]), routed(mlx, [64, 64], [2048, 1408], [6, 32])];
     let chains = [
         chain(Routing::Random, [16, 16], [64, 32], [3, 9]),
         chain(Routing::Same, [32, 27], [32, 32], [2, 12]),

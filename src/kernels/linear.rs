@@ -219,7 +219,7 @@ pub(super) fn cases() -> Vec<Case> {
         all.push(Variant { slab_rows: 10, epilogue: every, ..Variant::of(gguf, count, live, 33, 64) });
     }
     all.extend([(576, 2048), (1408, 576)].map(|(out, cols)| Variant::of(mlx, 1, 1, out, cols)));
-    all.push(Variant::of(mlx, 16, 16, 64, 2048));
+    all.extend([Variant::of(mlx, 16, 16, 64, 2048), Variant::of(mlx, 1, 1, 16, 10_944)]);
     let timed = [
         Variant::of(gguf, 1, 1, 1536, 576),
         Variant::of(gguf, 1, 1, 49_152, 576),

@@ -106,7 +106,7 @@ impl Rotary {
         let long = max_positions as f64 > original;
         let list = factors(fields, if long { "long_factor" } else { "short_factor" }, plain.len())?;
         let frequencies: Vec<f64> = plain.iter().zip(&list).map(|(f, by)| f / by).collect();
-        let factor = if original > 0.0 { max_positions as f64 / original } else { 1.0 };
+        let factor = fields.positive("factor")?.unwrap_or(max_positions as f64 / original);
         let attention = match fields.number("attention_factor")? {
             Some(given) => given,
             None if factor <= 1.0 => 1.0,
