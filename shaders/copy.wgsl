@@ -6,12 +6,12 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> source: array<u32>;             // [len]
+// 1: source [len]
 @group(0) @binding(2) var<storage, read_write> kept: array<u32>;         // [begin + len, or more]
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn copy(@builtin(global_invocation_id) at: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     for (var i = at.x; i < params.len; i += groups.x * WORKGROUP_SIZE) {
-        kept[params.begin + i] = source[i];
+        kept[params.begin + i] = source_at(i);
     }
 }

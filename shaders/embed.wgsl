@@ -9,30 +9,30 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> batch: array<vec4<u32>>;        // [rows]: token, position, sequence, token is sampled
+// 1: x [rows, cols]
 @group(0) @binding(2) var<storage, read> sampled: array<u32>;            // [sequences]
-@group(0) @binding(3) var<storage, read_write> x: array<vec4<f32>>;      // [rows, cols / 4]
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn embed(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let row = batch[group.x];
-    var token = row.x;
-    if row.w == 1u {
-        token = sampled[row.z];
+    var token = row.token;
+    if token == SAMPLED {
+        token = sampled[row.sequence];
     }
     if token < params.row_begin || token >= params.row_begin + params.rows {
         return;
     }
+    let weight = weight_row(token - params.row_begin);
     for (var block = lane; block < params.cols / 32u; block += WORKGROUP_SIZE) {
-        let w = load_block(token - params.row_begin, block);
-        let at = group.x * (params.cols / 4u) + block * 8u;
-        x[at] = w.a;
-        x[at + 1u] = w.b;
-        x[at + 2u] = w.c;
-        x[at + 3u] = w.d;
-        x[at + 4u] = w.e;
-        x[at + 5u] = w.f;
-        x[at + 6u] = w.g;
-        x[at + 7u] = w.h;
+        let w = load_block(weight, block);
+        let to = group.x * params.cols + block * 32u;
+        x_put(to, w.a, 4u);
+        x_put(to + 4u, w.b, 4u);
+        x_put(to + 8u, w.c, 4u);
+        x_put(to + 12u, w.d, 4u);
+        x_put(to + 16u, w.e, 4u);
+        x_put(to + 20u, w.f, 4u);
+        x_put(to + 24u, w.g, 4u);
+        x_put(to + 28u, w.h, 4u);
     }
 }

@@ -1,8 +1,8 @@
-// Chooses each row's experts and their weights from the router's logits, every variant of DEEPSEEK.md §3.6.
+// Chooses each row's experts and their weights, every variant of DEEPSEEK.md §3.6; where the logits come from is the
+// `logits_*` part's business.
 //
-// One workgroup per row. An expert is chosen when fewer than TOP_K others beat it (a tie goes to the lower id); the
-// chosen are written in ascending order of id. The order of every sum is fixed. Loops around loops count for all lanes alike,
-// a lane past the end repeating the last expert: llvmpipe runs a loop that no lane has entered to its iteration limit.
+// One workgroup per row. The best expert is found top_k times (a tie goes to the lower id); the chosen are written in
+// ascending order of id, then `shared` experts that every row takes. The order of every sum is fixed.
 
 struct Params {
     experts: u32,
@@ -12,95 +12,73 @@ struct Params {
     is_sigmoid: u32,        // scores are sigmoids, else a softmax
     group_by_two: u32,      // a group counts the sum of its two best, else its best
     normalise: u32,         // weights are divided by their sum
+    shared_experts: u32,    // experts after the routed ones, chosen with weight 1
     scaling: f32,           // routed_scaling_factor
+    cols: u32,              // columns of the router's weight as stored, a multiple of 32
+    norm_dim: u32,          // the norm's own columns
+    eps: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> logits: array<f32>;             // [rows, experts]
+// 1: x, the logits [rows, experts] or the rows they are made from [rows, cols / 4]
 @group(0) @binding(2) var<storage, read> correction: array<f32>;         // [experts], for the choice alone
-@group(0) @binding(3) var<storage, read_write> chosen: array<u32>;       // [rows, top_k]
-@group(0) @binding(4) var<storage, read_write> weights: array<f32>;      // [rows, top_k]
+@group(0) @binding(3) var<storage, read_write> chosen: array<u32>;       // [rows, top_k + shared_experts]
+@group(0) @binding(4) var<storage, read_write> weights: array<f32>;      // [rows, top_k + shared_experts]
 
 const OUT = -3e38;          // below every score: an expert of a group that was not kept
+const TAKEN = -3.2e38;      // below that: one that was chosen already
+const NOBODY = 65536.0;     // above every id
 
 var<workgroup> scores: array<f32, MAX_EXPERTS>;
 var<workgroup> choices: array<f32, MAX_EXPERTS>;
 var<workgroup> group_scores: array<f32, MAX_EXPERTS>;
-var<workgroup> is_chosen: array<u32, MAX_EXPERTS>;
+var<workgroup> picked: array<u32, MAX_EXPERTS>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn moe_route(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
-    let row = group.x;
-    let begin = row * params.experts;
+    write_logits(group.x, at);
+    workgroupBarrier();
 
-    let last = params.experts - 1u;
     var largest = OUT;
-    for (var first = 0u; first < params.experts; first += WORKGROUP_SIZE) {
-        largest = max(largest, logits[begin + min(first + at.lane, last)]);
+    for (var e = at.lane; e < params.experts; e += WORKGROUP_SIZE) {
+        largest = max(largest, scores[e]);
     }
-    largest = columns_max4(vec4<f32>(largest), at).x;
+    largest = lanes_max4(vec4<f32>(largest), at).x;
     var powers = 0.0;
-    for (var first = 0u; first < params.experts; first += WORKGROUP_SIZE) {
-        let e = min(first + at.lane, last);
-        let logit = logits[begin + e];
+    for (var e = at.lane; e < params.experts; e += WORKGROUP_SIZE) {
+        let logit = scores[e];
         let power = exp(logit - largest);
         let sigmoid = 1.0 / (1.0 + exp(-clamp(logit, -80.0, 80.0)));
-        if first + at.lane < params.experts {
-            scores[e] = select(power, sigmoid, params.is_sigmoid == 1u);
-            powers += power;
-        }
+        scores[e] = select(power, sigmoid, params.is_sigmoid == 1u);
+        powers += power;
     }
-    powers = columns_sum4(vec4<f32>(powers), at).x;
-    for (var first = 0u; first < params.experts; first += WORKGROUP_SIZE) {
-        let e = min(first + at.lane, last);
-        let score = scores[e] / select(powers, 1.0, params.is_sigmoid == 1u);
-        if first + at.lane < params.experts {
-            scores[e] = score;
-            choices[e] = score + correction[e];
-        }
+    powers = select(lanes_sum4(vec4<f32>(powers), at).x, 1.0, params.is_sigmoid == 1u);
+    for (var e = at.lane; e < params.experts; e += WORKGROUP_SIZE) {
+        let score = scores[e] / powers;
+        scores[e] = score;
+        // NaN counts as an expert of no group, so that ids stay within bounds whatever the logits are.
+        let choice = score + correction[e];
+        choices[e] = select(OUT, choice, choice > OUT);
     }
     workgroupBarrier();
 
     if params.groups > 1u {
-        let size = params.experts / params.groups;
-        for (var first = 0u; first < params.groups; first += WORKGROUP_SIZE) {
-            let g = min(first + at.lane, params.groups - 1u);
-            var best = OUT;
-            var second = OUT;
-            for (var e = g * size; e < (g + 1u) * size; e += 1u) {
-                second = max(second, min(best, choices[e]));
-                best = max(best, choices[e]);
-            }
-            if first + at.lane < params.groups {
-                group_scores[g] = select(best, best + second, params.group_by_two == 1u);
-            }
-        }
-        workgroupBarrier();
-        for (var first = 0u; first < params.experts; first += WORKGROUP_SIZE) {
-            let e = min(first + at.lane, last);
-            let mine = e / size;
-            var better = 0u;
-            for (var g = 0u; g < params.groups; g += 1u) {
-                let beats = group_scores[g] > group_scores[mine] || (group_scores[g] == group_scores[mine] && g < mine);
-                better += select(0u, 1u, beats);
-            }
-            if first + at.lane < params.experts && better >= params.top_groups {
-                choices[e] = OUT;
-            }
-        }
-        workgroupBarrier();
+        keep_groups(at.lane);
     }
 
-    for (var first = 0u; first < params.experts; first += WORKGROUP_SIZE) {
-        let e = min(first + at.lane, last);
-        let mine = choices[e];
-        var better = 0u;
-        for (var other = 0u; other < params.experts; other += 1u) {
-            let beats = choices[other] > mine || (choices[other] == mine && other < e);
-            better += select(0u, 1u, beats);
+    for (var k = 0u; k < params.top_k; k += 1u) {
+        var best = TAKEN;
+        var best_id = NOBODY;
+        for (var e = at.lane; e < params.experts; e += WORKGROUP_SIZE) {
+            let choice = choices[e];
+            best_id = select(best_id, f32(e), choice > best);
+            best = max(best, choice);
         }
-        if first + at.lane < params.experts {
-            is_chosen[e] = select(0u, 1u, better < params.top_k);
+        let most = lanes_max4(vec4<f32>(best), at).x;
+        let id = u32(-lanes_max4(vec4<f32>(-select(NOBODY, best_id, best == most)), at).x);
+        if at.lane == id % WORKGROUP_SIZE {
+            choices[id] = TAKEN;
+            picked[k] = id;
         }
     }
     workgroupBarrier();
@@ -108,20 +86,52 @@ fn moe_route(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     var total = 1.0;
     if params.normalise == 1u {
         total = 1e-20;
-        for (var e = 0u; e < params.experts; e += 1u) {
-            total += select(0.0, scores[e], is_chosen[e] == 1u);
+        for (var k = 0u; k < params.top_k; k += 1u) {
+            total += scores[picked[k]];
         }
     }
-    for (var first = 0u; first < params.experts; first += WORKGROUP_SIZE) {
-        let e = min(first + at.lane, last);
-        var slot = 0u;
-        for (var other = 0u; other < e; other += 1u) {
-            slot += is_chosen[other];
+    let slots = params.top_k + params.shared_experts;
+    for (var k = at.lane; k < params.top_k; k += WORKGROUP_SIZE) {
+        let id = picked[k];
+        var slot = group.x * slots;
+        for (var other = 0u; other < params.top_k; other += 1u) {
+            slot += select(0u, 1u, picked[other] < id);
         }
-        // NaN logits may choose more than top_k; the rest is dropped rather than written past the end.
-        if first + at.lane < params.experts && is_chosen[e] == 1u && slot < params.top_k {
-            chosen[row * params.top_k + slot] = e;
-            weights[row * params.top_k + slot] = scores[e] / total * params.scaling;
+        chosen[slot] = id;
+        weights[slot] = scores[id] / total * params.scaling;
+    }
+    for (var k = at.lane; k < params.shared_experts; k += WORKGROUP_SIZE) {
+        chosen[group.x * slots + params.top_k + k] = params.experts + k;
+        weights[group.x * slots + params.top_k + k] = 1.0;
+    }
+}
+
+// Leaves choices only in the best groups.
+fn keep_groups(lane: u32) {
+    let size = params.experts / params.groups;
+    for (var g = lane; g < params.groups; g += WORKGROUP_SIZE) {
+        var best = OUT;
+        var second = OUT;
+        for (var e = g * size; e < (g + 1u) * size; e += 1u) {
+            let choice = choices[e];
+            second = max(second, min(best, choice));
+            best = max(best, choice);
+        }
+        group_scores[g] = select(best, best + second, params.group_by_two == 1u);
+    }
+    workgroupBarrier();
+    for (var g = lane; g < params.groups; g += WORKGROUP_SIZE) {
+        let mine = group_scores[g];
+        var better = 0u;
+        for (var other = 0u; other < params.groups; other += 1u) {
+            let score = group_scores[other];
+            better += select(0u, 1u, score > mine || (score == mine && other < g));
+        }
+        if better >= params.top_groups {
+            for (var e = g * size; e < (g + 1u) * size; e += 1u) {
+                choices[e] = OUT;
+            }
         }
     }
+    workgroupBarrier();
 }

@@ -23,9 +23,8 @@ struct Sampling {
 @group(0) @binding(1) var<storage, read> logits: array<f32>;             // [outputs, stride]
 @group(0) @binding(2) var<storage, read> sampling: array<Sampling>;      // [sequences]
 @group(0) @binding(3) var<storage, read> listed: array<u32>;             // [outputs]: row of the step
-@group(0) @binding(4) var<storage, read> batch: array<vec4<u32>>;        // [rows]: token, position, sequence, token is sampled
-@group(0) @binding(5) var<storage, read_write> sampled: array<u32>;      // [sequences]
-@group(0) @binding(6) var<uniform> step: vec4<u32>;                      // live rows, live outputs
+@group(0) @binding(4) var<storage, read_write> sampled: array<u32>;      // [sequences]
+@group(0) @binding(5) var<uniform> step: vec4<u32>;                      // live rows, live outputs
 
 var<workgroup> lane_tokens: array<u32, WORKGROUP_SIZE>;
 var<workgroup> lane_keys: array<u32, WORKGROUP_SIZE>;
@@ -58,7 +57,7 @@ fn sample(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
         return;
     }
     let row = batch[listed[group.x]];
-    let s = sampling[row.z];
+    let s = sampling[row.sequence];
     let begin = group.x * params.stride;
     // Each lane owns a run of neighbouring tokens, so that lanes in order are tokens in order.
     let run = (s.tokens + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
@@ -99,7 +98,7 @@ fn sample(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
                 for (var i = first; i < last; i += 1u) {
                     count += select(0.0, 1.0, order_key(logits[begin + i]) >= (reach | bit));
                 }
-                if columns_sum4(vec4<f32>(count), at).x >= f32(s.top_k) {
+                if lanes_sum4(vec4<f32>(count), at).x >= f32(s.top_k) {
                     reach |= bit;
                 }
             }
@@ -112,7 +111,7 @@ fn sample(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
                 let logit = logits[begin + i];
                 mass += select(0.0, exp((logit - largest) / s.temperature), order_key(logit) >= cut);
             }
-            let wanted = s.top_p * columns_sum4(vec4<f32>(mass), at).x;
+            let wanted = s.top_p * lanes_sum4(vec4<f32>(mass), at).x;
             var reach = 0u;
             for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
                 mass = 0.0;
@@ -120,7 +119,7 @@ fn sample(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
                     let logit = logits[begin + i];
                     mass += select(0.0, exp((logit - largest) / s.temperature), order_key(logit) >= max(cut, reach | bit));
                 }
-                if columns_sum4(vec4<f32>(mass), at).x >= wanted {
+                if lanes_sum4(vec4<f32>(mass), at).x >= wanted {
                     reach |= bit;
                 }
             }
@@ -148,11 +147,10 @@ fn sample(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
             }
             total += lane_sums[i];
         }
-        let target_mass = draw(s.seed_low, s.seed_high, row.y) * total;
+        let target_mass = draw(s.seed_low, s.seed_high, row.position) * total;
         let is_mine = target_mass >= before && target_mass < before + mass;
         var reached = before;
         var token = best_token;
-        // A bound, not a branch: llvmpipe runs a loop that no lane has entered to its iteration limit.
         for (var i = first; i < select(first, last, is_mine); i += 1u) {
             let logit = logits[begin + i];
             if reached <= target_mass && order_key(logit) >= cut {
@@ -166,6 +164,6 @@ fn sample(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     }
     let token = workgroupUniformLoad(&answer);
     if at.lane == 0u {
-        sampled[row.z] = token;
+        sampled[row.sequence] = token;
     }
 }

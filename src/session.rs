@@ -4,7 +4,7 @@
 //! steps are submitted ahead of the four bytes that come back.
 
 use crate::gpu::{Download, Gpu, Recorder, Recording};
-use crate::kernels::{FEW_ROWS, PAGE, Rows, TILE};
+use crate::kernels::{BatchRow, FEW_ROWS, MAX_ROWS, PAGE, Rows, SAMPLED, TILE};
 use crate::model::{Activations, Cache, Model, ModelConfig, ModelError, Room, Step, Trace};
 use crate::sampler::Sampling;
 use std::collections::{HashMap, VecDeque};
@@ -72,21 +72,12 @@ impl Session {
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
-}
 
-/// One row of a step.
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    token: Token,
-    position: usize,
-    slot: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Token {
-    Id(u32),
-    /// The sequence's last sampled one, which only the device knows.
-    Sampled,
+    /// A row that feeds a token at a position that has its page.
+    fn row(&self, token: u32, position: usize) -> BatchRow {
+        let entry = self.pages[position / PAGE] * PAGE as u32 + (position % PAGE) as u32;
+        BatchRow { token, position: position as u32, sequence: self.slot as u32, entry }
+    }
 }
 
 /// What a traced step saw, rows as they were fed.
@@ -120,7 +111,8 @@ impl Runtime {
     pub fn new(model: Arc<Model>, options: RuntimeOptions) -> Result<Self, ModelError> {
         let gpu = model.gpu();
         let config = model.config();
-        let options = RuntimeOptions { chunk: options.chunk.max(1), sequences: options.sequences.max(1), ..options };
+        let options =
+            RuntimeOptions { chunk: options.chunk.clamp(1, MAX_ROWS), sequences: options.sequences.clamp(1, MAX_ROWS), ..options };
         let context = options.context.max(1).next_multiple_of(PAGE);
         let pages = context / PAGE * options.sequences;
         let entry_bytes = 4 * config.cache_entry() as u64;
@@ -286,18 +278,10 @@ impl Runtime {
     }
 
     /// Submits one step. Everything the device needs to know goes before it in the queue; nothing is waited for.
-    fn submit(&mut self, rows: &[Row], outputs: &[usize]) -> Result<f64, ModelError> {
-        let batch = rows.iter().flat_map(|row| {
-            let (token, sampled) = match row.token {
-                Token::Id(id) => (id, 0),
-                Token::Sampled => (0, 1),
-            };
-            [token, row.position as u32, row.slot as u32, sampled]
-        });
-        let batch: Vec<u32> = batch.collect();
+    fn submit(&mut self, rows: &[BatchRow], outputs: &[usize]) -> Result<f64, ModelError> {
         let listed: Vec<u32> = outputs.iter().map(|&row| row as u32).collect();
         let (gpu, s) = (self.model.gpu().clone(), &self.activations);
-        gpu.write(&s.batch, 0, bytemuck::cast_slice(&batch));
+        gpu.write(&s.batch, 0, bytemuck::cast_slice(rows));
         gpu.write(&s.step, 0, bytemuck::cast_slice(&[rows.len() as u32, outputs.len() as u32, 0, 0]));
         if !outputs.is_empty() {
             gpu.write(&s.listed, 0, bytemuck::cast_slice(&listed));
@@ -338,11 +322,7 @@ impl Runtime {
         // A chunk is submitted while the one before it runs; its end is told by the download behind it.
         let mut running: Option<(Pending, usize)> = None;
         for chunk in ids.chunks(self.room.rows) {
-            let rows: Vec<Row> = chunk
-                .iter()
-                .enumerate()
-                .map(|(i, &id)| Row { token: Token::Id(id), position: session.fed + i, slot: session.slot })
-                .collect();
+            let rows: Vec<BatchRow> = chunk.iter().enumerate().map(|(i, &id)| session.row(id, session.fed + i)).collect();
             let is_last = done + chunk.len() == ids.len();
             let outputs = if is_last && sample { vec![chunk.len() - 1] } else { vec![] };
             let cost = self.submit(&rows, &outputs)?;
@@ -409,7 +389,7 @@ impl Runtime {
     /// Feeds the id that only the device knows yet.
     fn run_ahead(&mut self, session: &mut Session) -> Result<(), ModelError> {
         self.reserve(session, 1)?;
-        let row = Row { token: Token::Sampled, position: session.fed, slot: session.slot };
+        let row = session.row(SAMPLED, session.fed);
         let cost = self.submit(&[row], &[0])?;
         session.fed += 1;
         session.pending.push_back(Pending { download: self.sampled(session.slot), submitted: Instant::now(), cost });
@@ -450,8 +430,7 @@ impl Runtime {
         let vocab = self.config().vocab_size;
         let mut all = Vec::with_capacity(ids.len() * vocab);
         for chunk in ids.chunks(self.room.outputs.min(self.room.rows)) {
-            let row = |(i, &id): (usize, &u32)| Row { token: Token::Id(id), position: session.fed + i, slot: session.slot };
-            let rows: Vec<Row> = chunk.iter().enumerate().map(row).collect();
+            let rows: Vec<BatchRow> = chunk.iter().enumerate().map(|(i, &id)| session.row(id, session.fed + i)).collect();
             let outputs: Vec<usize> = (0..chunk.len()).collect();
             self.submit(&rows, &outputs)?;
             session.fed += chunk.len();
@@ -470,7 +449,7 @@ impl Runtime {
         for (session, id) in sessions.iter_mut() {
             self.rewind_to(session);
             self.reserve(session, 1)?;
-            rows.push(Row { token: Token::Id(*id), position: session.fed, slot: session.slot });
+            rows.push(session.row(*id, session.fed));
         }
         let outputs: Vec<usize> = (0..rows.len()).collect();
         self.submit(&rows, &outputs)?;
@@ -490,13 +469,19 @@ impl Runtime {
         let hidden: Vec<f32> = self.gpu().read(&trace.hidden).await?;
         let chosen: Vec<u32> = self.gpu().read(&trace.chosen).await?;
         let weights: Vec<f32> = self.gpu().read(&trace.weights).await?;
-        let (room, cols, top_k) = (self.room.rows, trace.hidden.shape[2], trace.chosen.shape[2]);
+        let (room, cols) = (self.room.rows, trace.hidden.shape[2]);
+        let top_k = config.moe.as_ref().map_or(1, |moe| moe.top_k);
+        // Of every row's slots the first are the router's choice.
+        fn routed<T: Copy>(all: &[T], rows: usize, slots: usize, top_k: usize) -> Vec<T> {
+            all.chunks(slots.max(top_k)).take(rows).flat_map(|row| &row[..top_k]).copied().collect()
+        }
+        let layers = |i: usize| self.model.slots(i);
         let states =
             hidden.chunks(room * cols).map(|state| state.chunks(cols).take(rows).flat_map(|row| &row[..config.hidden]).copied().collect());
         Ok(Some(Traced {
             hidden: states.collect(),
-            chosen: chosen.chunks(room * top_k).map(|layer| layer[..rows * top_k].to_vec()).collect(),
-            weights: weights.chunks(room * top_k).map(|layer| layer[..rows * top_k].to_vec()).collect(),
+            chosen: chosen.chunks(room * trace.slots).enumerate().map(|(i, layer)| routed(layer, rows, layers(i), top_k)).collect(),
+            weights: weights.chunks(room * trace.slots).enumerate().map(|(i, layer)| routed(layer, rows, layers(i), top_k)).collect(),
         }))
     }
 }

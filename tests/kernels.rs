@@ -113,8 +113,15 @@ fn every_case_on_core_webgpu() {
 }
 
 #[test]
+fn every_case_with_subgroups_and_buffers() {
+    if let Some(gpu) = open(&[Feature::Images]) {
+        check_every_case(&gpu, false);
+    }
+}
+
+#[test]
 fn bindings_are_those_of_the_shaders() {
-    for disabled in [&[][..], &[Feature::Subgroups]] {
+    for disabled in [&[][..], &[Feature::Subgroups], &[Feature::Images]] {
         let Some(gpu) = open(disabled) else { return };
         let mut known = HashMap::new();
         for case in cases().into_iter().filter(|case| !case.bench) {
@@ -146,7 +153,7 @@ fn the_self_test_goes_through_every_kernel() {
     let since = Instant::now();
     let results = block_on(self_test(&gpu)).unwrap();
     println!("self-test: {} kernels in {:.2?}", results.len(), since.elapsed());
-    assert_eq!(results.len(), 14);
+    assert_eq!(results.len(), 12);
     for (name, result) in results {
         result.unwrap_or_else(|message| panic!("{name}: {message}"));
     }
@@ -192,7 +199,13 @@ impl Batch<'_> {
     fn input(&self, seed: usize, shape: &[usize]) -> Tensor {
         let width: usize = shape.iter().product();
         let data: Vec<f32> = (0..self.rows.count * width).map(|i| number(seed, self.first * width + i)).collect();
-        self.gpu.tensor("x", &[&[self.rows.count], shape].concat(), &data).unwrap()
+        self.gpu.activation_of("x", &[&[self.rows.count], shape].concat(), &data).unwrap()
+    }
+
+    /// The same, in a buffer.
+    fn numbers(&self, seed: usize, width: usize) -> Tensor {
+        let data: Vec<f32> = (0..self.rows.count * width).map(|i| number(seed, self.first * width + i)).collect();
+        self.gpu.tensor("x", &[self.rows.count, width], &data).unwrap()
     }
 
     fn chosen(&self, top_k: usize, experts: usize) -> Tensor {
@@ -201,7 +214,7 @@ impl Batch<'_> {
     }
 
     fn zeros(&self, shape: &[usize]) -> Tensor {
-        self.gpu.zeros("y", &[&[self.rows.count], shape].concat()).unwrap()
+        self.gpu.activation("y", &[&[self.rows.count], shape].concat()).unwrap()
     }
 }
 
@@ -227,71 +240,86 @@ fn weight(gpu: &Gpu, rows: usize, cols: usize) -> Weight {
     let weight = Weight::allocate(gpu, "weight", WeightFormat::Bf16, [rows, cols], 1).unwrap();
     let bits = numbers(1, rows * cols);
     let bytes: Vec<u8> = bits.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect();
-    weight.write_rows(gpu, 0, &bytes, &[]);
+    weight.writer(gpu).push(&bytes, &[]);
     weight
 }
 
 #[test]
 fn rows_do_not_depend_on_those_beside_them() {
-    for disabled in [&[][..], &[Feature::Subgroups]] {
+    for disabled in [&[][..], &[Feature::Subgroups], &[Feature::Images]] {
         let Some(gpu) = open(disabled) else { return };
         let gpu = &gpu;
-        let (cols, out, top_k, experts) = (2048 + 32, 37, 3, 7);
+        let (cols, out, top_k, experts) = (2048 + 32, 36, 3, 7);
+        let gain = gpu.activation_of("gain", &[cols], &numbers(6, cols)).unwrap();
+        let norm = Norm { gain: &gain, dim: cols, eps: 1e-6 };
         let linear = weight(gpu, out, cols);
-        check_alone_and_beside("linear", gpu, |batch| {
-            let (x, y) = (batch.input(2, &[cols]), batch.zeros(&[out]));
-            let rows = &batch.rows;
-            gpu.run(Linear { x: &x, weight: &linear, bias: None, columns: None, y: &y, add: false, heads: 1, rows }).unwrap();
-            vec![y]
-        });
+        for norm in [None, Some(norm)] {
+            check_alone_and_beside("linear", gpu, |batch| {
+                let (x, base, y) = (batch.input(2, &[cols]), batch.input(5, &[out]), batch.zeros(&[out]));
+                let (rows, base) = (&batch.rows, Some(&base));
+                gpu.run(Linear { x: &x, norm, weight: &linear, bias: None, columns: None, base, y: &y, heads: 1, rows }).unwrap();
+                vec![y]
+            });
+        }
         let gate_up = weight(gpu, experts * 2 * out, cols);
         check_alone_and_beside("ffn_up", gpu, |batch| {
             let (x, chosen, h) = (batch.input(2, &[cols]), batch.chosen(top_k, experts), batch.zeros(&[top_k, 64]));
             let (slots, rows) = (Slots::Routed(&chosen), &batch.rows);
-            gpu.run(FfnUp { x: &x, weight: &gate_up, h: &h, width: out, slots, rows }).unwrap();
+            gpu.run(FfnUp { x: &x, norm: Some(norm), weight: &gate_up, h: &h, width: out, slots, rows }).unwrap();
             vec![h]
         });
         let down = weight(gpu, experts * out, cols);
         check_alone_and_beside("ffn_down", gpu, |batch| {
             let (h, chosen) = (batch.input(3, &[top_k, cols]), batch.chosen(top_k, experts));
-            let (weights, y) = (batch.input(4, &[top_k]), batch.input(5, &[out]));
+            let (weights, base, y) = (batch.numbers(4, top_k), batch.input(5, &[out]), batch.zeros(&[out]));
             let (slots, rows) = (Slots::Routed(&chosen), &batch.rows);
-            gpu.run(FfnDown { h: &h, weight: &down, weights: &weights, y: &y, out, slots, rows }).unwrap();
+            let (base, scratch) = (&base, &base);
+            gpu.run(FfnDown { h: &h, weight: &down, weights: &weights, base, scratch, y: &y, out, slots, rows }).unwrap();
             vec![y]
         });
-        let norm = gpu.tensor("norm", &[cols], &numbers(6, cols)).unwrap();
         check_alone_and_beside("rms_norm", gpu, |batch| {
             let (x, y) = (batch.input(2, &[cols]), batch.zeros(&[cols]));
-            gpu.run(RmsNorm { x: &x, weight: &norm, y: &y, listed: None, count: batch.rows.count, dim: cols, eps: 1e-6 }).unwrap();
+            gpu.run(RmsNorm { x: &x, weight: &gain, y: &y, listed: None, count: batch.rows.count, dim: cols, eps: 1e-6 }).unwrap();
             vec![y]
         });
         let correction = gpu.tensor("correction", &[64], &numbers(7, 64)).unwrap();
-        check_alone_and_beside("moe_route", gpu, |batch| {
-            let (logits, weights) = (batch.input(8, &[64]), batch.zeros(&[6]));
-            let chosen = gpu.zeros_u32("chosen", &[batch.rows.count, 6]).unwrap();
-            let (scoring, group_score, rows) = (Scoring::Softmax, GroupScore::Best, &batch.rows);
-            let (groups, top_groups, normalise, scaling) = (8, 3, true, 2.5);
-            let (logits, correction) = (&logits, &correction);
-            let outputs = (&chosen, &weights);
-            let (chosen, weights) = outputs;
-            gpu.run(MoeRoute { logits, correction, chosen, weights, scoring, groups, top_groups, group_score, normalise, scaling, rows })
+        let gate = weight(gpu, 64, cols);
+        for given in [true, false] {
+            check_alone_and_beside("moe_route", gpu, |batch| {
+                let (logits, x, weights) = (batch.numbers(8, 64), batch.input(2, &[cols]), batch.numbers(9, 7));
+                let chosen = gpu.zeros_u32("chosen", &[batch.rows.count, 7]).unwrap();
+                let input = if given { RouterInput::Logits(&logits) } else { RouterInput::Gate { x: &x, norm, weight: &gate } };
+                gpu.run(MoeRoute {
+                    input,
+                    correction: &correction,
+                    chosen: &chosen,
+                    weights: &weights,
+                    shared_experts: 1,
+                    scoring: Scoring::Softmax,
+                    groups: 8,
+                    top_groups: 3,
+                    group_score: GroupScore::Best,
+                    normalise: true,
+                    scaling: 2.5,
+                    rows: &batch.rows,
+                })
                 .unwrap();
-            vec![chosen.clone(), weights.clone()]
-        });
+                vec![chosen, weights]
+            });
+        }
         let (heads, latent, rope, max_pages) = (6, 96, 32, 3);
-        let cache =
-            gpu.tensor("cache", &[5 * max_pages * PAGE, latent + rope], &numbers(9, 5 * max_pages * PAGE * (latent + rope))).unwrap();
+        let entries = 5 * max_pages * PAGE;
+        let cache = gpu.activation_of("cache", &[entries, latent + rope], &numbers(9, entries * (latent + rope))).unwrap();
         let pages: Vec<u32> = (0..5 * max_pages as u32).map(|i| i * 7 % 15).collect();
         let page_table = gpu.tensor_u32("pages", &[5, max_pages], &pages).unwrap();
         check_alone_and_beside("mla_attention", gpu, |batch| {
-            let (alpha, q, zeta) = (batch.input(10, &[heads, latent]), batch.input(11, &[heads * rope]), batch.zeros(&[heads, latent]));
-            let row = |row: usize| [0, (row * 47 % 190) as u32, row as u32, 0];
-            let rows: Vec<u32> = (batch.first..batch.first + batch.rows.count).flat_map(row).collect();
-            let step = gpu.tensor_u32("batch", &[batch.rows.count, 4], &rows).unwrap();
-            let (alpha, q, cache, page_table, batch_rows) = (&alpha, &q, &cache, &page_table, &step);
-            let rows = &batch.rows;
-            let attention =
-                MlaAttention { alpha, q, q_begin: 0, cache, page_table, batch: batch_rows, zeta: &zeta, scale: 0.1, has_nope: true, rows };
+            let (x, zeta) = (batch.input(10, &[heads, latent + rope]), batch.zeros(&[heads, latent]));
+            let row = |row: usize| BatchRow { token: 0, position: (row * 47 % 190) as u32, sequence: row as u32, entry: 0 };
+            let rows: Vec<BatchRow> = (batch.first..batch.first + batch.rows.count).map(row).collect();
+            let step = gpu.uniform("batch", 4 * MAX_ROWS).unwrap();
+            gpu.write(&step, 0, bytemuck::cast_slice(&rows));
+            let (x, cache, page_table, zeta_out, rows) = (&x, &cache, &page_table, &zeta, &batch.rows);
+            let attention = MlaAttention { x, cache, page_table, batch: &step, zeta: zeta_out, scale: 0.1, has_nope: true, rows };
             gpu.run(attention).unwrap();
             vec![zeta]
         });

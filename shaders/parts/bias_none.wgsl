@@ -1,3 +1,3 @@
-fn load_bias(row: u32) -> f32 {
-    return 0.0;
+fn load_bias(row: u32, count: u32) -> vec4<f32> {
+    return vec4<f32>(0.0);
 }

@@ -16,7 +16,3 @@ fn block_dot(w: Block, x: Block) -> f32 {
         + fma(w.h, x.h, fma(w.g, x.g, fma(w.f, x.f, w.e * x.e)));
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
-
-fn block_dots(w0: Block, w1: Block, w2: Block, w3: Block, x: Block) -> vec4<f32> {
-    return vec4<f32>(block_dot(w0, x), block_dot(w1, x), block_dot(w2, x), block_dot(w3, x));
-}

@@ -1,6 +1,6 @@
 // Affine scale and bias as two f32.
-@group(0) @binding(9) var<storage, read> scale: array<vec2<f32>>;    // [rows, cols / GROUP]
+const SCALE_WORDS = 2u;
 
-fn load_scale(group: u32) -> vec2<f32> {
-    return scale[group];
+fn load_scale(at: u32) -> vec2<f32> {
+    return bitcast<vec2<f32>>(vec2<u32>(scale_at(at), scale_at(at + STEP)));
 }

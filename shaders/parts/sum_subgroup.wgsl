@@ -35,3 +35,12 @@ fn columns_max4(value: vec4<f32>, at: Invocation) -> vec4<f32> {
     }
     return result;
 }
+
+// The same over all lanes: COL_LANES is WORKGROUP_SIZE wherever this is asked for.
+fn lanes_sum4(value: vec4<f32>, at: Invocation) -> vec4<f32> {
+    return columns_sum4(value, at);
+}
+
+fn lanes_max4(value: vec4<f32>, at: Invocation) -> vec4<f32> {
+    return columns_max4(value, at);
+}

@@ -1,16 +1,20 @@
 // Weights as f16, two in a u32; needs no f16 arithmetic.
-@group(0) @binding(8) var<storage, read> weight: array<vec4<u32>>;   // [rows, cols / 8]
+
+// Where a row begins: [rows, cols / 8] quads.
+fn weight_row(row: u32) -> vec2<u32> {
+    return vec2<u32>(row_begin(row, params.cols / 8u), 0u);
+}
 
 fn f16x4(low: u32, high: u32) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(low), unpack2x16float(high));
 }
 
-fn load_block(row: u32, block: u32) -> Block {
-    let at = row * (params.cols / 8u) + block * 4u;
-    let a = weight[at];
-    let b = weight[at + 1u];
-    let c = weight[at + 2u];
-    let d = weight[at + 3u];
+fn load_block(row: vec2<u32>, block: u32) -> Block {
+    let at = row.x + block * 4u * STEP;
+    let a = weight_at(at);
+    let b = weight_at(at + STEP);
+    let c = weight_at(at + 2u * STEP);
+    let d = weight_at(at + 3u * STEP);
     return Block(f16x4(a.x, a.y), f16x4(a.z, a.w), f16x4(b.x, b.y), f16x4(b.z, b.w),
                  f16x4(c.x, c.y), f16x4(c.z, c.w), f16x4(d.x, d.y), f16x4(d.z, d.w));
 }

@@ -1,6 +1,9 @@
 // Weights as fp8 e4m3 (DEEPSEEK.md §12.6), one f32 scale for each 128 columns of a row.
-@group(0) @binding(8) var<storage, read> weight: array<vec4<u32>>;   // [rows, cols / 16]
-@group(0) @binding(9) var<storage, read> scale: array<f32>;          // [rows, ceil(cols / 128)]
+
+// Where a row's codes and scales begin: [rows, cols / 16] quads, [rows, ceil(cols / 128)] scales.
+fn weight_row(row: u32) -> vec2<u32> {
+    return vec2<u32>(row_begin(row, params.cols / 16u), row_begin(row, (params.cols + 127u) / 128u));
+}
 
 fn e4m3x4(packed: u32) -> vec4<f32> {
     let byte = unpack4xU8(packed);
@@ -12,11 +15,11 @@ fn e4m3x4(packed: u32) -> vec4<f32> {
     return select(value, -value, byte >= vec4<u32>(0x80u));
 }
 
-fn load_block(row: u32, block: u32) -> Block {
-    let at = row * (params.cols / 16u) + block * 2u;
-    let s = scale[row * ((params.cols + 127u) / 128u) + block / 4u];
-    let a = weight[at];
-    let b = weight[at + 1u];
+fn load_block(row: vec2<u32>, block: u32) -> Block {
+    let at = row.x + block * 2u * STEP;
+    let s = bitcast<f32>(scale_at(row.y + block / 4u * STEP));
+    let a = weight_at(at);
+    let b = weight_at(at + STEP);
     return Block(e4m3x4(a.x) * s, e4m3x4(a.y) * s, e4m3x4(a.z) * s, e4m3x4(a.w) * s,
                  e4m3x4(b.x) * s, e4m3x4(b.y) * s, e4m3x4(b.z) * s, e4m3x4(b.w) * s);
 }

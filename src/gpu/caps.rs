@@ -9,9 +9,10 @@ pub enum Feature {
     Subgroups,
     F16,
     Coop,
+    Images,
 }
 
-/// The kill switches: `--disable subgroups,f16,coop`.
+/// The kill switches: `--disable subgroups,f16,coop,images`.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Disabled(pub Vec<Feature>);
 
@@ -23,7 +24,8 @@ impl FromStr for Disabled {
             "subgroups" => Ok(Feature::Subgroups),
             "f16" => Ok(Feature::F16),
             "coop" => Ok(Feature::Coop),
-            other => Err(format!("--disable: expected any of subgroups, f16, coop; found {other:?}")),
+            "images" => Ok(Feature::Images),
+            other => Err(format!("--disable: expected any of subgroups, f16, coop, images; found {other:?}")),
         };
         list.split(',').filter(|word| !word.trim().is_empty()).map(parse).collect::<Result<_, _>>().map(Self)
     }
@@ -43,6 +45,10 @@ pub struct Caps {
     pub timestamps: bool,
     /// Nanoseconds of one timestamp tick.
     pub timestamp_period_ns: f32,
+    /// Weights and activations lie in images and lanes share what they read: the way of software adapters.
+    pub images: bool,
+    /// Rows that an image may have.
+    pub max_image_rows: u32,
     pub subgroup_min: u32,
     pub subgroup_max: u32,
     pub max_binding_bytes: u64,
@@ -53,9 +59,9 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// `core`, or `core + subgroups + f16`.
+    /// `core`, or `core + subgroups + f16`, say.
     pub fn tier(&self) -> String {
-        let gains = [(self.subgroups, " + subgroups"), (self.f16, " + f16")];
+        let gains = [(self.subgroups, " + subgroups"), (self.f16, " + f16"), (self.images, " + images")];
         gains.iter().filter(|(has, _)| *has).fold("core".to_string(), |tier, (_, name)| tier + name)
     }
 }

@@ -1,5 +1,6 @@
 //! How much device memory is held, uploads in bounded pieces, and reading back.
 
+use super::tensor::{IMAGE_WIDTH, Memory};
 use super::{Gpu, GpuError, Tensor, lock};
 use std::future::Future;
 use std::pin::Pin;
@@ -72,6 +73,8 @@ struct Arrival {
 pub struct Download {
     gpu: Gpu,
     staging: wgpu::Buffer,
+    /// Where in `staging` the wanted bytes lie: an image comes in whole rows.
+    wanted: std::ops::Range<usize>,
     submission: wgpu::SubmissionIndex,
     arrival: Arc<Mutex<Arrival>>,
 }
@@ -80,14 +83,33 @@ impl Gpu {
     /// Starts reading `bytes` from `offset_bytes` of a tensor, after all that was submitted so far.
     pub fn download(&self, tensor: &Tensor, offset_bytes: u64, bytes: u64) -> Download {
         assert!(offset_bytes + bytes <= tensor.size_bytes(), "read of {bytes} bytes at {offset_bytes} from {tensor:?}");
+        let row_bytes = 4 * (tensor.storage.texel_numbers() * IMAGE_WIDTH) as u64;
+        let (first_row, end_row) = (offset_bytes / row_bytes, (offset_bytes + bytes).div_ceil(row_bytes));
+        let (begin, size) = match &tensor.memory {
+            Memory::Buffer(_) => (0, bytes),
+            Memory::Image(..) => (offset_bytes % row_bytes, (end_row - first_row) * row_bytes),
+        };
         let staging = self.0.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
-            size: bytes,
+            size,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
         let mut encoder = self.0.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&tensor.buffer, offset_bytes, &staging, 0, bytes);
+        match &tensor.memory {
+            Memory::Buffer(buffer) => encoder.copy_buffer_to_buffer(buffer, offset_bytes, &staging, 0, bytes),
+            Memory::Image(texture, _) => encoder.copy_texture_to_buffer(
+                wgpu::TexelCopyTextureInfo {
+                    origin: wgpu::Origin3d { x: 0, y: first_row as u32, z: 0 },
+                    ..texture.as_image_copy()
+                },
+                wgpu::TexelCopyBufferInfo {
+                    buffer: &staging,
+                    layout: wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(row_bytes as u32), rows_per_image: None },
+                },
+                wgpu::Extent3d { width: IMAGE_WIDTH as u32, height: (end_row - first_row) as u32, depth_or_array_layers: 1 },
+            ),
+        }
         let submission = self.0.queue.submit([encoder.finish()]);
         self.0.read_back_bytes.fetch_add(bytes, Ordering::Relaxed);
         let arrival = Arc::new(Mutex::new(Arrival::default()));
@@ -99,7 +121,8 @@ impl Gpu {
                 waker.wake();
             }
         });
-        Download { gpu: self.clone(), staging, submission, arrival }
+        let wanted = begin as usize..(begin + bytes) as usize;
+        Download { gpu: self.clone(), staging, wanted, submission, arrival }
     }
 
     /// Reads a whole tensor of four-byte numbers.
@@ -140,7 +163,7 @@ impl Future for Download {
             Some(Ok(())) => {
                 self.gpu.fault()?;
                 let bytes = match self.staging.get_mapped_range(..) {
-                    Ok(view) => view.to_vec(),
+                    Ok(view) => view[self.wanted.clone()].to_vec(),
                     Err(error) => return Poll::Ready(Err(GpuError::Readback(error.to_string()))),
                 };
                 self.staging.unmap();

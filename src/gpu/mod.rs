@@ -19,7 +19,7 @@ pub use open::{AdapterSummary, GpuOptions, adapters};
 pub use profile::Timing;
 pub use program::{Access, Field, Kernel, Launch, Needs, PART_BINDINGS, Part, Program};
 pub use recording::{Recorder, Recording, StepPlan};
-pub use tensor::{Element, Tensor};
+pub use tensor::{Element, IMAGE_WIDTH, Storage, Tensor};
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -152,6 +152,12 @@ impl Gpu {
             f16: features.contains(wgpu::Features::SHADER_F16),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             timestamp_period_ns: queue.get_timestamp_period(),
+            images: is_cpu
+                && allowed(Feature::Images)
+                && features.contains(wgpu::Features::SUBGROUP)
+                && info.subgroup_min_size >= 8
+                && limits.max_texture_dimension_2d as usize >= super::tensor::IMAGE_WIDTH,
+            max_image_rows: limits.max_texture_dimension_2d,
             subgroup_min: info.subgroup_min_size,
             subgroup_max: info.subgroup_max_size,
             // A binding is addressed with 32-bit byte offsets by many drivers; whole slabs of 2 GiB are plenty.

@@ -1,6 +1,6 @@
 //! WGSL programs composed from parts, and what a kernel says about its launch.
 
-use super::{Gpu, Tensor};
+use super::{Gpu, IMAGE_WIDTH, Storage, Tensor};
 
 /// One optional ability a part may lean on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +48,71 @@ macro_rules! params {
     };
 }
 
+/// What an [`Accessor`]'s functions take and give.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Form {
+    /// `NAME_at(quad) -> vec4<f32>`
+    ReadQuads,
+    /// `NAME_at(quad) -> vec4<u32>`
+    ReadQuadsU32,
+    /// `NAME_at(word) -> u32`
+    ReadWords,
+    /// `NAME_put(number, values, count)`: the first `count` of four neighbours; in an image the others become zeros.
+    WriteQuads,
+}
+
+/// A tensor that a program reads or writes through functions, so that its text does not depend on the tensor's storage.
+#[derive(Clone, Debug)]
+struct Accessor {
+    name: &'static str,
+    binding: u32,
+    storage: Storage,
+    form: Form,
+}
+
+impl Accessor {
+    fn wgsl(&self) -> String {
+        let Self { name, binding, .. } = self;
+        let at = format!("@group(0) @binding({binding}) var");
+        let texel = |i: &str| format!("vec2<u32>({i} % {IMAGE_WIDTH}u, {i} / {IMAGE_WIDTH}u)");
+        let is_buffer = self.storage == Storage::Buffer;
+        match self.form {
+            Form::ReadQuads | Form::ReadQuadsU32 => {
+                let number = if self.form == Form::ReadQuads { "f32" } else { "u32" };
+                let (variable, value) = match is_buffer {
+                    true => (format!("{at}<storage, read> {name}: array<vec4<{number}>>;"), format!("{name}[i]")),
+                    false => (format!("{at} {name}: texture_2d<{number}>;"), format!("textureLoad({name}, {}, 0)", texel("i"))),
+                };
+                format!("{variable}\nfn {name}_at(i: u32) -> vec4<{number}> {{ return {value}; }}\n")
+            }
+            Form::ReadWords => {
+                let (variable, value) = match self.storage {
+                    Storage::Buffer => (format!("{at}<storage, read> {name}: array<u32>;"), format!("{name}[i]")),
+                    Storage::WordImage => (format!("{at} {name}: texture_2d<u32>;"), format!("textureLoad({name}, {}, 0).x", texel("i"))),
+                    Storage::Image => {
+                        let quad = format!("textureLoad({name}, {}, 0)", texel("(i / 4u)"));
+                        (format!("{at} {name}: texture_2d<f32>;"), format!("bitcast<vec4<u32>>({quad})[i % 4u]"))
+                    }
+                };
+                format!("{variable}\nfn {name}_at(i: u32) -> u32 {{ return {value}; }}\n")
+            }
+            Form::WriteQuads if is_buffer => format!(
+                "{at}<storage, read_write> {name}: array<f32>;\n\
+                 fn {name}_put(at: u32, v: vec4<f32>, count: u32) {{\n\
+                 \x20   if count > 0u {{ {name}[at] = v.x; }}\n    if count > 1u {{ {name}[at + 1u] = v.y; }}\n\
+                 \x20   if count > 2u {{ {name}[at + 2u] = v.z; }}\n    if count > 3u {{ {name}[at + 3u] = v.w; }}\n}}\n"
+            ),
+            Form::WriteQuads => format!(
+                "{at} {name}: texture_storage_2d<rgba32float, write>;\n\
+                 fn {name}_put(at: u32, v: vec4<f32>, count: u32) {{\n\
+                 \x20   let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(count);\n\
+                 \x20   if count > 0u {{ textureStore({name}, {}, select(vec4<f32>(0.0), v, inside)); }}\n}}\n",
+                texel("(at / 4u)")
+            ),
+        }
+    }
+}
+
 /// The text of one pipeline: a body, the parts it calls, and its constants.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -56,17 +121,54 @@ pub struct Program {
     pub parts: Vec<Part>,
     pub constants: Vec<(&'static str, u32)>,
     pub fields: &'static [Field],
+    accessors: Vec<Accessor>,
 }
 
 impl Program {
     pub fn new(name: &'static str, fields: &'static [Field], parts: impl Into<Vec<Part>>) -> Self {
-        Self { name, parts: parts.into(), constants: vec![], fields }
+        Self { name, parts: parts.into(), constants: vec![], fields, accessors: vec![] }
     }
 
     /// Adds a `const` that the text may use.
     pub fn set(mut self, name: &'static str, value: u32) -> Self {
         self.constants.push((name, value));
         self
+    }
+
+    fn access(mut self, name: &'static str, binding: Option<u32>, storage: Storage, form: Form) -> Self {
+        let next = 1 + self.accessors.iter().filter(|accessor| accessor.binding < PART_BINDINGS).count() as u32;
+        self.accessors.push(Accessor { name, binding: binding.unwrap_or(next), storage, form });
+        self
+    }
+
+    /// The body's next tensor, read by `NAME_at(quad) -> vec4<f32>`.
+    pub fn quads(self, name: &'static str, storage: Storage) -> Self {
+        self.access(name, None, storage, Form::ReadQuads)
+    }
+
+    /// The body's next tensor, read by `NAME_at(word) -> u32`.
+    pub fn words(self, name: &'static str, storage: Storage) -> Self {
+        self.access(name, None, storage, Form::ReadWords)
+    }
+
+    /// The body's next tensor, written by `NAME_put(number, values, count)`, in an image whole quads at a time.
+    pub fn puts(self, name: &'static str, storage: Storage) -> Self {
+        self.access(name, None, storage, Form::WriteQuads)
+    }
+
+    /// A part's tensor, as [`Self::quads`].
+    pub fn quads_at(self, binding: u32, name: &'static str, storage: Storage) -> Self {
+        self.access(name, Some(binding), storage, Form::ReadQuads)
+    }
+
+    /// A part's tensor, read by `NAME_at(quad) -> vec4<u32>`.
+    pub fn quads_u32_at(self, binding: u32, name: &'static str, storage: Storage) -> Self {
+        self.access(name, Some(binding), storage, Form::ReadQuadsU32)
+    }
+
+    /// A part's tensor, as [`Self::words`].
+    pub fn words_at(self, binding: u32, name: &'static str, storage: Storage) -> Self {
+        self.access(name, Some(binding), storage, Form::ReadWords)
     }
 
     /// Adds a part.
@@ -83,7 +185,9 @@ impl Program {
     pub fn label(&self) -> String {
         let parts = self.parts.iter().map(|part| part.name.trim_start_matches("parts/").trim_end_matches(".wgsl").to_string());
         let constants = self.constants.iter().map(|(name, value)| format!("{name}={value}"));
-        parts.chain(constants).collect::<Vec<_>>().join(" ")
+        let images = self.accessors.iter().filter(|accessor| accessor.storage != Storage::Buffer);
+        let images = images.map(|accessor| format!("{}:image", accessor.name));
+        parts.chain(constants).chain(images).collect::<Vec<_>>().join(" ")
     }
 
     /// The composed text. The body comes first, so that compile errors in it keep the file's own line numbers.
@@ -98,6 +202,9 @@ impl Program {
         }
         for part in &self.parts {
             text += part.source;
+        }
+        for accessor in &self.accessors {
+            text += &accessor.wgsl();
         }
         for (name, value) in &self.constants {
             text += &format!("const {name} = {value}u;\n");

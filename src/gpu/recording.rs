@@ -113,7 +113,7 @@ impl Recorder {
                 launch
                     .bindings
                     .iter()
-                    .map(|(binding, _, tensor)| wgpu::BindGroupEntry { binding: *binding, resource: tensor.buffer.as_entire_binding() }),
+                    .map(|(binding, _, tensor)| wgpu::BindGroupEntry { binding: *binding, resource: tensor.binding() }),
             );
             let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(launch.program.name),
@@ -132,7 +132,7 @@ fn check(gpu: &Gpu, launch: &Launch) {
     let name = launch.program.name;
     let most = gpu.caps().max_workgroups;
     assert!(launch.grid.iter().all(|&n| n <= most), "{name}: grid {:?} exceeds {most} workgroups an axis", launch.grid);
-    let same = |a: &Tensor, b: &Tensor| a.buffer == b.buffer;
+    let same = |a: &Tensor, b: &Tensor| a.memory == b.memory;
     for (i, (_, access, tensor)) in launch.bindings.iter().enumerate() {
         let again = launch
             .bindings

@@ -2,9 +2,9 @@
 //!
 //! What is right is each kernel file's own business: its `reference` follows the formula on the CPU.
 
-use super::{Rows, Weight};
+use super::{BatchRow, MAX_ROWS, Rows, Weight};
 use crate::checkpoint::{Scale, WeightFormat, decode_row};
-use crate::gpu::{Access, Element, Gpu, GpuError, Kernel, Program, Recorder, Recording, Tensor};
+use crate::gpu::{Access, Element, Gpu, GpuError, Kernel, Program, Recorder, Recording, Storage, Tensor};
 
 /// The start of outputs and the expectation of numbers that stay as they were: NaN as f32, the largest as u32.
 pub const UNTOUCHED: u32 = u32::MAX;
@@ -165,14 +165,6 @@ impl Stage {
         self.outputs.push(Output { name, tensor: tensor.clone(), start, expected, check });
     }
 
-    /// As [`Self::expect`], for a tensor that started as `start`.
-    pub fn expect_from(&mut self, name: &'static str, tensor: &Tensor, start: &[f32], expected: &[f32], check: Check) {
-        self.expect(name, tensor, expected, check);
-        if let Some(output) = self.outputs.last_mut() {
-            output.start = bytemuck::cast_slice(start).to_vec();
-        }
-    }
-
     pub fn finish(self) -> Result<Prepared, GpuError> {
         Ok(Prepared { recording: self.recorder.finish()?, outputs: self.outputs, launches: self.launches })
     }
@@ -192,9 +184,22 @@ impl Stage {
         self.gpu.tensor_u32("input", shape, data)
     }
 
-    /// The step's rows: token, position, sequence, whether the token was sampled.
-    pub fn batch(&self, rows: &[[u32; 4]]) -> Result<Tensor, GpuError> {
-        self.u32(&[rows.len(), 4], rows.as_flattened())
+    /// An activation holding `data`; its last axis is a multiple of 4.
+    pub fn quads(&self, shape: &[usize], data: &[f32]) -> Result<Tensor, GpuError> {
+        self.gpu.activation_of("input", shape, data)
+    }
+
+    /// An activation that starts as NaN.
+    pub fn fresh_quads(&self, shape: &[usize]) -> Result<Tensor, GpuError> {
+        let numbers = shape.iter().product();
+        self.gpu.activation_of("output", shape, &vec![f32::from_bits(UNTOUCHED); numbers])
+    }
+
+    /// The step's rows.
+    pub fn batch(&self, rows: &[BatchRow]) -> Result<Tensor, GpuError> {
+        let batch = self.gpu.uniform("batch", 4 * MAX_ROWS)?;
+        self.gpu.write(&batch, 0, bytemuck::cast_slice(rows));
+        Ok(batch)
     }
 }
 
@@ -284,7 +289,7 @@ impl Rng {
     ) -> Result<(Weight, Vec<f32>), GpuError> {
         let stored = cols.next_multiple_of(super::BLOCK_COLS);
         let widest = format.row_bytes(stored).max(format.scale_row_bytes(stored));
-        let limit_bytes = ((slab_rows * widest) as u64).min(gpu.caps().max_binding_bytes);
+        let limit_bytes = ((slab_rows.max(unit_rows) * widest) as u64).min(gpu.caps().max_binding_bytes);
         let weight = Weight::allocate_in_slabs(gpu, "weight", format, [rows, cols], unit_rows, limit_bytes)?;
         let (mut quants, mut scales, mut decoded) = (vec![], vec![], vec![]);
         for _ in 0..rows {
@@ -293,7 +298,7 @@ impl Rng {
             quants.extend(row);
             scales.extend(row_scales);
         }
-        weight.write_rows(gpu, 0, &quants, &scales);
+        weight.writer(gpu).push(&quants, &scales);
         Ok((weight, decoded))
     }
 }
@@ -301,6 +306,18 @@ impl Rng {
 /// Σ a b, in f64.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
+/// `expected` with what a kernel that stores whole quads writes beyond a row's `cols`: zeros in an image.
+pub(super) fn filled(tensor: &Tensor, mut expected: Vec<f32>, cols: usize, stride: usize) -> Vec<f32> {
+    if tensor.storage != Storage::Buffer {
+        for row in expected.chunks_mut(stride) {
+            if row.first().is_some_and(|number| number.to_bits() != UNTOUCHED) {
+                row[cols..cols.next_multiple_of(4)].fill(0.0);
+            }
+        }
+    }
+    expected
 }
 
 /// cos and sin of test rotations, `[positions, pairs, 2]`.

@@ -1,7 +1,7 @@
 //! Keeps a tensor that later steps overwrite: traces of hidden states and of the router's choices.
 
 use super::case::{Case, Check, Rng, Stage, UNTOUCHED};
-use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
+use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Storage, Tensor};
 use crate::{params, wgsl};
 
 const BODY: Part = wgsl!("copy.wgsl");
@@ -18,12 +18,12 @@ params!(
     Params { len: u32, begin: u32 }
 );
 
-fn program() -> Program {
-    Program::new("copy", Params::FIELDS, [BODY]).set("WORKGROUP_SIZE", 64)
+fn program(storage: Storage) -> Program {
+    Program::new("copy", Params::FIELDS, [BODY]).set("WORKGROUP_SIZE", 64).words("source", storage)
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    vec![program()]
+    [Storage::Buffer, Storage::Image].map(program).to_vec()
 }
 
 impl Kernel for Copy<'_> {
@@ -31,7 +31,7 @@ impl Kernel for Copy<'_> {
         assert!(self.begin + self.from.len() <= self.to.len(), "copy: {:?} into {:?} at {}", self.from, self.to, self.begin);
         let params = Params { len: self.from.len() as u32, begin: self.begin as u32 };
         let groups = self.from.len().div_ceil(64).clamp(1, 4096);
-        vec![Launch::new(program(), params).read(self.from).write(self.to).grid(groups, 1, 1).writes(self.from.size_bytes())]
+        vec![Launch::new(program(self.from.storage), params).read(self.from).write(self.to).grid(groups, 1, 1).writes(self.from.size_bytes())]
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::case::{Case, Check, Rng, Stage};
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
-use super::{Rows, Weight};
+use super::{BatchRow, Rows, SAMPLED, Weight, bind_batch, with_batch};
 use crate::checkpoint::WeightFormat;
-use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
+use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Storage, Tensor};
 use crate::{params, wgsl};
 
 const BODY: Part = wgsl!("embed.wgsl");
@@ -12,7 +12,7 @@ const BODY: Part = wgsl!("embed.wgsl");
 pub struct Embed<'a> {
     /// `[tokens, hidden]`
     pub table: &'a Weight,
-    /// `[rows, 4]`: token, position, sequence, whether the token is the sequence's last sampled one
+    /// `[MAX_ROWS]` of [`super::BatchRow`]
     pub batch: &'a Tensor,
     /// `[sequences]`
     pub sampled: &'a Tensor,
@@ -26,19 +26,22 @@ params!(
     Params { cols: u32, row_begin: u32, rows: u32 }
 );
 
-fn program(format: WeightFormat) -> Program {
-    with_weight(Program::new("embed", Params::FIELDS, [BODY]).set("WORKGROUP_SIZE", 32), format)
+fn program(format: WeightFormat, storage: Storage) -> Program {
+    let program = Program::new("embed", Params::FIELDS, [BODY]).set("WORKGROUP_SIZE", 32).puts("x", storage);
+    with_weight(with_batch(program), format, storage)
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    every_format_of_parts().into_iter().map(program).collect()
+    let of = |format| [Storage::Buffer, Storage::Image].map(|storage| program(format, storage));
+    every_format_of_parts().into_iter().flat_map(of).collect()
 }
 
 impl Kernel for Embed<'_> {
     fn launches(&self, _: &Gpu) -> Vec<Launch> {
         let launch = |slab: &super::Slab| {
             let params = Params { cols: self.table.cols as u32, row_begin: slab.row_begin as u32, rows: slab.rows as u32 };
-            let launch = Launch::new(program(self.table.format), params).read(self.batch).read(self.sampled).write(self.x);
+            let launch = Launch::new(program(self.table.format, self.table.storage), params).write(self.x).read(self.sampled);
+            let launch = bind_batch(launch, self.batch);
             let touched = self.rows.count as u64 * self.table.row_bytes();
             bind_weight(launch, slab).grid(self.rows.count, 1, 1).reads(touched)
         };
@@ -58,11 +61,15 @@ fn case(format: WeightFormat, tokens: &'static [u32], [vocab, hidden]: [usize; 2
         let (table, numbers) = Rng(13).weight_in_slabs(gpu, format, [vocab, hidden], 1, slab_rows)?;
         // Every second token comes from the device: of sequence i, not from the batch.
         let from_device = |i: usize| i % 2 == 1;
-        let batch: Vec<_> = (0..tokens.len()).map(|i| if from_device(i) { [0, 9, i as u32, 1] } else { [tokens[i], 9, 0, 0] }).collect();
+        let row = |i: usize| match from_device(i) {
+            true => BatchRow { token: SAMPLED, position: 9, sequence: i as u32, entry: 0 },
+            false => BatchRow { token: tokens[i], position: 9, sequence: 0, entry: 0 },
+        };
+        let batch: Vec<_> = (0..tokens.len()).map(row).collect();
         let sampled: Vec<u32> = (0..tokens.len()).map(|i| if from_device(i) { tokens[i] } else { 0 }).collect();
         let expected: Vec<f32> = tokens.iter().flat_map(|&token| reference(&numbers, table.cols, token)).copied().collect();
         let (batch, sampled) = (stage.batch(&batch)?, stage.u32(&[tokens.len()], &sampled)?);
-        let x = stage.fresh(&[tokens.len() + 1, table.cols])?;
+        let x = stage.fresh_quads(&[tokens.len() + 1, table.cols])?;
         stage.run(Embed { table: &table, batch: &batch, sampled: &sampled, x: &x, rows: &stage.rows(tokens.len(), tokens.len())? });
         stage.expect("x", &x, &expected, Check::Nmse(1e-13, "decoding rounds once"));
         stage.finish()

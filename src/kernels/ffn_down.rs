@@ -1,11 +1,12 @@
 //! The chosen experts' second half: for a few rows weighed and added to the residual, for many one result a slot.
 
-use super::case::{Case, Check, F32_SUMS, Rng, Stage, UNTOUCHED, dot};
+use super::case::{Case, Check, F32_SUMS, Rng, Stage, UNTOUCHED, dot, filled};
 use super::ffn_up::{FfnUp, ORDER_BINDING, SLOT_BINDING, SLOT_ROUTED, Slots, TILE_SORTED, Variant};
 use super::moe_combine::{self, MoeCombine};
 use super::moe_sort::{self, MoeSort, Routing};
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
-use super::{Lanes, Rows, Weight, XSource};
+use super::linear::{MANY_LANES, TILE_DOTS, bind_base, with_base};
+use super::{Lanes, Rows, Weight};
 use crate::checkpoint::{Scale, WeightFormat};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
@@ -20,7 +21,11 @@ pub struct FfnDown<'a> {
     pub weight: &'a Weight,
     /// The router's weights, `[rows, top_k]`; unread with sorted slots
     pub weights: &'a Tensor,
-    /// Added to, `[rows, hidden]`; with sorted slots replaced, `[rows, top_k, hidden]`
+    /// What the sum is added to, `[rows, hidden]`; unread with sorted slots
+    pub base: &'a Tensor,
+    /// Of y's shape, for sums on their way: a weight in several slabs adds in several steps.
+    pub scratch: &'a Tensor,
+    /// `[rows, hidden]`; with sorted slots `[rows, top_k, hidden]`
     pub y: &'a Tensor,
     /// Rows of an expert.
     pub out: usize,
@@ -38,17 +43,21 @@ params!(
     TiledParams { cols: u32, rows: u32, y_stride: u32, expert_begin: u32, experts: u32 }
 );
 
-fn few(lanes: (Lanes, XSource), format: WeightFormat) -> Program {
-    with_weight(lanes.1.with_x(lanes.0.apply(Program::new("ffn_down", Params::FIELDS, [BODY, SLOT_ROUTED]))), format)
+fn few(lanes: Lanes, format: WeightFormat) -> Program {
+    let program = lanes.apply(Program::new("ffn_down", Params::FIELDS, [BODY, SLOT_ROUTED]));
+    let storage = lanes.storage();
+    let program = with_base(program.quads("x", storage).puts("y", storage), Some(storage));
+    with_weight(lanes.with_x(program), format, storage)
 }
 
-fn many(x: XSource, format: WeightFormat) -> Program {
-    let program = x.with_x(Program::new("ffn_down_tiled", TiledParams::FIELDS, [TILED, TILE_SORTED]));
-    with_weight(program.set("WORKGROUP_SIZE", x.row_lanes() as u32), format)
+fn many(lanes: Lanes, format: WeightFormat) -> Program {
+    let program = Program::new("ffn_down_tiled", TiledParams::FIELDS, [TILED, TILE_DOTS, TILE_SORTED]);
+    let program = program.quads("x", lanes.storage()).puts("y", lanes.storage());
+    with_weight(lanes.with_x(program.set("WORKGROUP_SIZE", lanes.row_lanes() as u32)), format, lanes.storage())
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    let of = |format| Lanes::MATVEC.map(|lanes| few(lanes, format)).into_iter().chain(XSource::ALL.map(|x| many(x, format)));
+    let of = |format| Lanes::ALL.map(|lanes| few(lanes, format)).into_iter().chain(MANY_LANES.map(|lanes| many(lanes, format)));
     every_format_of_parts().into_iter().flat_map(of).collect()
 }
 
@@ -58,32 +67,40 @@ impl Kernel for FfnDown<'_> {
         let count = self.rows.count;
         let all_experts = self.weight.rows / self.out;
         assert_eq!(self.h.dim(2) as usize, self.weight.cols, "ffn_down: columns of h and of the weight");
-        let lanes = Lanes::matvec(gpu);
-        let launch = |slab: &super::Slab| {
+        let lanes = Lanes::of(gpu);
+        let slabs = self.weight.slabs.len();
+        let launch = |(i, slab): (usize, &super::Slab)| {
             let experts = slab.rows / self.out;
             let (cols, rows, format) = (self.weight.cols as u32, self.out as u32, self.weight.format);
             let (expert_begin, experts_u32) = ((slab.row_begin / self.out) as u32, experts as u32);
             let y_stride = *self.y.shape.last().unwrap_or(&0) as u32;
+            // Sums go from slab to slab, the last one into y.
+            let landing = |i: usize| if (slabs - 1 - i).is_multiple_of(2) { self.y } else { self.scratch };
             let launch = match self.slots {
                 Slots::Sorted(tiles, order) => {
                     let params = TiledParams { cols, rows, y_stride, expert_begin, experts: experts_u32 };
-                    let launch = Launch::new(many(lanes.1, format), params).read(self.h).write(self.y);
+                    let launch = Launch::new(many(lanes, format), params).read(self.h).write(self.y);
                     let launch = launch.read_at(SLOT_BINDING, tiles).read_at(ORDER_BINDING, order);
-                    launch.grid(self.out.div_ceil(4 * lanes.1.row_lanes()), super::tile_bound(count * slots, all_experts), 1)
+                    launch.grid(self.out.div_ceil(4 * lanes.row_lanes()), super::tile_bound(count * slots, all_experts), 1)
                 }
                 Slots::Routed(chosen) => {
                     let params = Params { cols, rows, y_stride, slots: slots as u32, expert_begin, experts: experts_u32 };
-                    let launch = Launch::new(few(lanes, format), params).read(self.h).read(self.weights).write(self.y);
-                    launch.read_at(SLOT_BINDING, chosen).grid(self.out.div_ceil(lanes.0.rows()), count, 1)
+                    let base = if i == 0 { self.base } else { landing(i - 1) };
+                    let launch = Launch::new(few(lanes, format), params).read(self.h).write(landing(i)).read(self.weights);
+                    let launch = bind_base(launch.read_at(SLOT_BINDING, chosen), Some(base));
+                    launch.grid(self.out.div_ceil(lanes.rows()), count, 1)
                 }
                 Slots::Single => unreachable!("a single expert's second half is a Linear"),
             };
             let read =
                 (count * slots).min(all_experts) as u64 * self.out as u64 * self.weight.row_bytes() * experts as u64 / all_experts as u64;
             let flops = 2 * (count * slots * self.out * self.weight.cols * experts / all_experts) as u64;
-            bind_weight(launch, slab).reads(read + self.h.size_bytes()).flops(flops)
+            let added = if matches!(self.slots, Slots::Sorted(..)) { 0 } else { 4 * (count * self.out) as u64 };
+            let written = 4 * (count * self.out * if added > 0 { 1 } else { slots }) as u64;
+            let h_bytes = 4 * (count * slots * self.weight.cols) as u64;
+            bind_weight(launch, slab).reads(read + h_bytes + added).writes(written).flops(flops)
         };
-        self.weight.slabs.iter().map(launch).collect()
+        self.weight.slabs.iter().enumerate().map(launch).collect()
     }
 }
 
@@ -93,7 +110,7 @@ pub fn reference(h: &[f32], down: &[f32]) -> Vec<f32> {
 }
 
 fn case(variant: Variant) -> Case {
-    let Variant { format, count, live, hidden: out, width, top_k, experts, slab_experts, routing } = variant;
+    let Variant { format, count, live, hidden: out, width, top_k, experts, slab_experts, routing, .. } = variant;
     Case::new(format!("ffn_down {}", variant.name()), move |gpu| {
         let mut stage = Stage::new(gpu);
         let mut rng = Rng(32);
@@ -101,36 +118,38 @@ fn case(variant: Variant) -> Case {
         let cols = weight.cols;
         let (h, weights) = (rng.numbers(count * top_k * cols), rng.numbers(count * top_k));
         let chosen = routing.unwrap_or(Routing::Even).choose(&mut rng, count, top_k, experts);
-        let stride = out + 3;
+        let stride = out.next_multiple_of(4) + 4;
         let slot_result = |slot: usize| reference(&h[slot * cols..][..cols], &numbers[chosen[slot] as usize * out * cols..][..out * cols]);
 
         let (hidden, factors, ids) =
-            (stage.f32(&[count, top_k, cols], &h)?, stage.f32(&[count, top_k], &weights)?, stage.u32(&[count, top_k], &chosen)?);
+            (stage.quads(&[count, top_k, cols], &h)?, stage.f32(&[count, top_k], &weights)?, stage.u32(&[count, top_k], &chosen)?);
         let rows = stage.rows(count, live)?;
+        let start = rng.padded(count + 1, out, stride);
+        let (base, scratch) = (stage.quads(&[count + 1, stride], &start)?, stage.fresh_quads(&[count + 1, stride])?);
         let run = |stage: &mut Stage, y: &Tensor, slots: Slots| {
-            stage.run(FfnDown { h: &hidden, weight: &weight, weights: &factors, y, out, slots, rows: &rows });
+            stage.run(FfnDown { h: &hidden, weight: &weight, weights: &factors, base: &base, scratch: &scratch, y, out, slots, rows: &rows });
         };
         let mut expected = vec![f32::from_bits(UNTOUCHED); count * stride * if rows.few { 1 } else { top_k }];
-        if rows.few {
-            let start = rng.numbers((count + 1) * stride);
+        let y = if rows.few {
             for row in 0..live {
                 let results: Vec<f32> = (0..top_k).flat_map(|k| slot_result(row * top_k + k)).collect();
                 let added = moe_combine::reference(&results, &weights[row * top_k..][..top_k], &start[row * stride..][..out]);
                 expected[row * stride..][..out].copy_from_slice(&added);
             }
-            let y = stage.f32(&[count + 1, stride], &start)?;
+            let y = stage.fresh_quads(&[count + 1, stride])?;
             run(&mut stage, &y, Slots::Routed(&ids));
-            stage.expect_from("y", &y, &start, &expected, F32_SUMS);
+            y
         } else {
             for slot in 0..live * top_k {
                 expected[slot * stride..][..out].copy_from_slice(&slot_result(slot));
             }
             let (order, tiles) = moe_sort::reference(&chosen[..live * top_k], experts);
             let (order, tiles) = moe_sort::uploaded(&stage, order, tiles, count * top_k, experts)?;
-            let y = stage.fresh(&[count + 1, top_k, stride])?;
+            let y = stage.fresh_quads(&[count + 1, top_k, stride])?;
             run(&mut stage, &y, Slots::Sorted(&tiles, &order));
-            stage.expect("y", &y, &expected, F32_SUMS);
-        }
+            y
+        };
+        stage.expect("y", &y, &filled(&y, expected, out, stride), F32_SUMS);
         stage.finish()
     })
 }
@@ -159,16 +178,17 @@ fn chain(routing: Routing, [count, live]: [usize; 2], [hidden, width]: [usize; 2
         }
         let rows = stage.rows(count, live)?;
         let (x, weights, chosen) =
-            (stage.f32(&[count, hidden], &x)?, stage.f32(&[count, top_k], &weights)?, stage.u32(&[count, top_k], &chosen)?);
+            (stage.quads(&[count, hidden], &x)?, stage.f32(&[count, top_k], &weights)?, stage.u32(&[count, top_k], &chosen)?);
         let (order, tiles) = (stage.fresh_u32(&[count * top_k])?, stage.fresh_u32(&[super::tile_bound(count * top_k, experts), 4])?);
-        let (h, results) = (stage.fresh(&[count, top_k, width])?, stage.fresh(&[count, top_k, hidden])?);
-        let y = stage.f32(&[count + 1, hidden], &start)?;
+        let (h, results) = (stage.fresh_quads(&[count, top_k, width])?, stage.fresh_quads(&[count, top_k, hidden])?);
+        let (base, y) = (stage.quads(&[count + 1, hidden], &start)?, stage.fresh_quads(&[count + 1, hidden])?);
         let slots = Slots::Sorted(&tiles, &order);
         stage.run(MoeSort { chosen: &chosen, order: &order, tiles: &tiles, experts, rows: &rows });
-        stage.run(FfnUp { x: &x, weight: &gate_up, h: &h, width, slots, rows: &rows });
-        stage.run(FfnDown { h: &h, weight: &down, weights: &weights, y: &results, out: hidden, slots, rows: &rows });
-        stage.run(MoeCombine { x: &results, weights: &weights, y: &y, rows: &rows });
-        stage.expect_from("y", &y, &start, &expected, Check::Nmse(1e-11, "f32 sums and exp"));
+        stage.run(FfnUp { x: &x, norm: None, weight: &gate_up, h: &h, width, slots, rows: &rows });
+        let (y_all, out) = (&results, hidden);
+        stage.run(FfnDown { h: &h, weight: &down, weights: &weights, base: &base, scratch: &base, y: y_all, out, slots, rows: &rows });
+        stage.run(MoeCombine { x: &results, weights: &weights, base: &base, y: &y, rows: &rows });
+        stage.expect("y", &y, &expected, Check::Nmse(1e-11, "f32 sums and exp"));
         stage.finish()
     })
 }

@@ -1,11 +1,13 @@
 //! `h = silu(gate x) * (up x)` for every slot of a row (DEEPSEEK.md §3.4): the chosen experts', or a dense or shared FFN's one.
 
-use super::case::{Case, Check, Rng, Stage, UNTOUCHED, dot};
+use super::case::{Case, Check, Rng, Stage, UNTOUCHED, dot, filled};
+use super::lanes::GAIN_BINDING;
+use super::linear::{MANY_LANES, TILE_DOTS};
 use super::moe_sort::{self, Routing};
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
-use super::{Lanes, Rows, TILE, Weight, XSource};
+use super::{Lanes, Norm, Rows, TILE, Weight, rms_norm};
 use crate::checkpoint::{Scale, WeightFormat};
-use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
+use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Storage, Tensor};
 use crate::{params, wgsl};
 
 const BODY: Part = wgsl!("ffn_up.wgsl");
@@ -32,6 +34,8 @@ pub enum Slots<'a> {
 pub struct FfnUp<'a> {
     /// `[rows, hidden]`
     pub x: &'a Tensor,
+    /// Only with few rows.
+    pub norm: Option<Norm<'a>>,
     /// `[experts * 2 * width, hidden]`: each expert's gate, then its up
     pub weight: &'a Weight,
     /// `[rows, slots, width]`, or wider
@@ -42,28 +46,39 @@ pub struct FfnUp<'a> {
 }
 
 params!(
-    /// As `ffn_up.wgsl` and `ffn_up_tiled.wgsl` have it.
-    Params { cols: u32, width: u32, h_stride: u32, slots: u32, expert_begin: u32, experts: u32 }
+    /// As `ffn_up.wgsl` has it.
+    Params { cols: u32, width: u32, h_stride: u32, slots: u32, expert_begin: u32, experts: u32, norm_dim: u32, eps: f32 }
 );
 
-fn few(lanes: (Lanes, XSource), format: WeightFormat, slot: Part) -> Program {
-    with_weight(lanes.1.with_x(lanes.0.apply(Program::new("ffn_up", Params::FIELDS, [BODY, slot]))), format)
+params!(
+    /// As `ffn_up_tiled.wgsl` has it.
+    TiledParams { cols: u32, width: u32, h_stride: u32, slots: u32, expert_begin: u32, experts: u32 }
+);
+
+fn few(lanes: Lanes, format: WeightFormat, slot: Part, gain: Option<Storage>) -> Program {
+    let program = lanes.apply(Program::new("ffn_up", Params::FIELDS, [BODY, slot]));
+    let program = program.quads("x", lanes.storage()).puts("h", lanes.storage());
+    with_weight(lanes.with_input(program, gain), format, lanes.storage())
 }
 
-fn many(x: XSource, format: WeightFormat, tile: Part) -> Program {
-    let program = x.with_x(Program::new("ffn_up_tiled", Params::FIELDS, [TILED, tile])).set("WORKGROUP_SIZE", x.row_lanes() as u32);
-    with_weight(program, format)
+fn many(lanes: Lanes, format: WeightFormat, tile: Part) -> Program {
+    let program = Program::new("ffn_up_tiled", TiledParams::FIELDS, [TILED, TILE_DOTS, tile]);
+    let program = program.quads("x", lanes.storage()).puts("h", lanes.storage());
+    with_weight(lanes.with_x(program.set("WORKGROUP_SIZE", lanes.row_lanes() as u32)), format, lanes.storage())
 }
 
 pub(super) fn programs() -> Vec<Program> {
     let mut all = vec![];
     for format in every_format_of_parts() {
-        for lanes in Lanes::MATVEC {
-            all.extend([SLOT_SINGLE, SLOT_ROUTED].map(|slot| few(lanes, format, slot)));
+        for lanes in Lanes::ALL {
+            all.extend([SLOT_SINGLE, SLOT_ROUTED].map(|slot| few(lanes, format, slot, Some(lanes.storage()))));
         }
-        for x in XSource::ALL {
-            all.extend([TILE_ROWS, TILE_SORTED].map(|tile| many(x, format, tile)));
+        for lanes in MANY_LANES {
+            all.extend([TILE_ROWS, TILE_SORTED].map(|tile| many(lanes, format, tile)));
         }
+    }
+    for lanes in Lanes::ALL {
+        all.extend([SLOT_SINGLE, SLOT_ROUTED].map(|slot| few(lanes, WeightFormat::Bf16, slot, None)));
     }
     all
 }
@@ -74,11 +89,12 @@ impl Kernel for FfnUp<'_> {
         let count = self.rows.count;
         let all_experts = self.weight.rows / (2 * self.width);
         assert!(self.x.dim(1) as usize == self.weight.cols && self.h.dim(2) as usize >= self.width, "ffn_up: {:?} {:?}", self.x, self.h);
-        let lanes = Lanes::matvec(gpu);
+        assert!(self.norm.is_none() || self.rows.few, "ffn_up: many rows are normalised before");
+        let lanes = Lanes::of(gpu);
         let launch = |slab: &super::Slab| {
             let expert_rows = 2 * self.width;
             let experts = slab.rows / expert_rows;
-            let params = Params {
+            let many_params = TiledParams {
                 cols: self.weight.cols as u32,
                 width: self.width as u32,
                 h_stride: self.h.dim(2),
@@ -87,26 +103,35 @@ impl Kernel for FfnUp<'_> {
                 experts: experts as u32,
             };
             let format = self.weight.format;
-            let start = |program| Launch::new(program, params).read(self.x).write(self.h);
-            let few_grid = |launch: Launch| launch.grid(self.width.div_ceil(lanes.0.rows()), slots, count);
-            let many_grid = |launch: Launch, tiles| launch.grid(self.width.div_ceil(2 * lanes.1.row_lanes()), tiles, 1);
+            let start_few = |slot| {
+                let TiledParams { cols, width, h_stride, slots, expert_begin, experts } = many_params;
+                let norm_dim = self.norm.map_or(1, |norm| norm.dim as u32);
+                let eps = self.norm.map_or(0.0, |norm| norm.eps);
+                let params = Params { cols, width, h_stride, slots, expert_begin, experts, norm_dim, eps };
+                let gain = self.norm.map(|norm| norm.gain.storage);
+                let launch = Launch::new(few(lanes, format, slot, gain), params).read(self.x).write(self.h);
+                let launch = self.norm.iter().fold(launch, |launch, norm| launch.read_at(GAIN_BINDING, norm.gain));
+                launch.grid(self.width.div_ceil(lanes.rows()), slots as usize, count)
+            };
+            let start_many = |tile, tiles| {
+                let launch = Launch::new(many(lanes, format, tile), many_params).read(self.x).write(self.h);
+                launch.grid(self.width.div_ceil(4 * lanes.row_lanes()), tiles, 1)
+            };
             let launch = match self.slots {
-                Slots::Single if self.rows.few => few_grid(start(few(lanes, format, SLOT_SINGLE))),
-                Slots::Single => {
-                    let launch = start(many(lanes.1, format, TILE_ROWS)).uniform_at(SLOT_BINDING, &self.rows.step);
-                    many_grid(launch, count.div_ceil(TILE))
-                }
-                Slots::Routed(chosen) => few_grid(start(few(lanes, format, SLOT_ROUTED)).read_at(SLOT_BINDING, chosen)),
+                Slots::Single if self.rows.few => start_few(SLOT_SINGLE),
+                Slots::Single => start_many(TILE_ROWS, count.div_ceil(TILE)).uniform_at(SLOT_BINDING, &self.rows.step),
+                Slots::Routed(chosen) => start_few(SLOT_ROUTED).read_at(SLOT_BINDING, chosen),
                 Slots::Sorted(tiles, order) => {
-                    let launch = start(many(lanes.1, format, TILE_SORTED)).read_at(SLOT_BINDING, tiles).read_at(ORDER_BINDING, order);
-                    many_grid(launch, super::tile_bound(count * slots, all_experts))
+                    let launch = start_many(TILE_SORTED, super::tile_bound(count * slots, all_experts));
+                    launch.read_at(SLOT_BINDING, tiles).read_at(ORDER_BINDING, order)
                 }
             };
             // Of all experts only the chosen ones are read; each slab is expected to hold its share.
             let read = (count * slots).min(all_experts) as u64 * expert_rows as u64 * self.weight.row_bytes() * experts as u64
                 / all_experts as u64;
             let flops = 2 * (count * slots * expert_rows * self.weight.cols * experts / all_experts) as u64;
-            bind_weight(launch, slab).reads(read + self.x.size_bytes()).writes(self.h.size_bytes()).flops(flops)
+            let x_bytes = 4 * (count * self.weight.cols) as u64;
+            bind_weight(launch, slab).reads(read + x_bytes).writes(4 * (count * slots * self.width) as u64).flops(flops)
         };
         self.weight.slabs.iter().map(launch).collect()
     }
@@ -132,13 +157,14 @@ pub(super) struct Variant {
     pub experts: usize,
     pub slab_experts: usize,
     pub routing: Option<Routing>,
+    pub normed: bool,
 }
 
 impl Variant {
     /// Rows: room and live; then hidden × width; then top of experts.
     pub fn routed(format: WeightFormat, rows: [usize; 2], [hidden, width]: [usize; 2], [top_k, experts]: [usize; 2]) -> Self {
         let [count, live] = rows;
-        Self { format, count, live, hidden, width, top_k, experts, slab_experts: experts, routing: Some(Routing::Random) }
+        Self { format, count, live, hidden, width, top_k, experts, slab_experts: experts, routing: Some(Routing::Random), normed: false }
     }
 
     fn single(format: WeightFormat, rows: [usize; 2], shape: [usize; 2]) -> Self {
@@ -146,14 +172,15 @@ impl Variant {
     }
 
     pub fn name(&self) -> String {
-        let Self { format, count, live, hidden, width, top_k, experts, slab_experts, routing } = self;
+        let Self { format, count, live, hidden, width, top_k, experts, slab_experts, routing, normed } = self;
         let slots = routing.map(|routing| format!(" top {top_k} of {experts} {routing:?}, {slab_experts} a slab")).unwrap_or_default();
-        format!("{live} of {count} rows, {hidden}×{width}{slots} {format}")
+        let normed = if *normed { ", normed" } else { "" };
+        format!("{live} of {count} rows, {hidden}×{width}{slots} {format}{normed}")
     }
 }
 
 fn case(variant: Variant) -> Case {
-    let Variant { format, count, live, hidden, width, top_k, experts, slab_experts, routing } = variant;
+    let Variant { format, count, live, hidden, width, top_k, experts, slab_experts, routing, normed } = variant;
     Case::new(format!("ffn_up {}", variant.name()), move |gpu| {
         let mut stage = Stage::new(gpu);
         let mut rng = Rng(31);
@@ -162,27 +189,33 @@ fn case(variant: Variant) -> Case {
         let (weight, numbers) = rng.weight_in_slabs(gpu, format, shape, expert_rows, slab_experts * expert_rows)?;
         // Sums about as large as silu bends.
         let cols = weight.cols;
-        let x: Vec<f32> = rng.numbers(count * cols).iter().map(|v| v * 8.0 / (cols as f32).sqrt()).collect();
+        let size = if normed { 1.0 } else { 8.0 / (cols as f32).sqrt() };
+        let x: Vec<f32> = rng.padded(count, hidden, cols).iter().map(|v| v * size).collect();
+        let gain: Vec<f32> = rng.padded(1, hidden, cols).iter().map(|v| v * 4.0 / (cols as f32).sqrt()).collect();
+        let eps = 1e-3;
         let chosen = routing.unwrap_or(Routing::Even).choose(&mut rng, count, top_k, experts);
         let stride = width.next_multiple_of(super::BLOCK_COLS);
         let mut expected = vec![f32::from_bits(UNTOUCHED); count * top_k * stride];
         for slot in 0..live * top_k {
             let gate_up = &numbers[chosen[slot] as usize * expert_rows * cols..][..expert_rows * cols];
-            expected[slot * stride..][..width].copy_from_slice(&reference(&x[slot / top_k * cols..][..cols], gate_up));
+            let x = &x[slot / top_k * cols..][..cols];
+            let x = if normed { rms_norm::reference(x, &gain, hidden, eps) } else { x.to_vec() };
+            expected[slot * stride..][..width].copy_from_slice(&reference(&x, gate_up));
         }
-        let x = stage.f32(&[count, cols], &x)?;
+        let (x, gain) = (stage.quads(&[count, cols], &x)?, stage.quads(&[cols], &gain)?);
         let (order, tiles) = moe_sort::reference(&chosen[..live * top_k], experts);
         let (order, tiles) = moe_sort::uploaded(&stage, order, tiles, count * top_k, experts)?;
         let chosen = stage.u32(&[count, top_k], &chosen)?;
-        let h = stage.fresh(&[count + 1, top_k, stride])?;
+        let h = stage.fresh_quads(&[count + 1, top_k, stride])?;
         let rows = stage.rows(count, live)?;
         let slots = match routing {
             None => Slots::Single,
             Some(_) if rows.few => Slots::Routed(&chosen),
             Some(_) => Slots::Sorted(&tiles, &order),
         };
-        stage.run(FfnUp { x: &x, weight: &weight, h: &h, width, slots, rows: &rows });
-        stage.expect("h", &h, &expected, Check::Nmse(1e-11, "f32 sums and exp"));
+        let norm = normed.then_some(Norm { gain: &gain, dim: hidden, eps });
+        stage.run(FfnUp { x: &x, norm, weight: &weight, h: &h, width, slots, rows: &rows });
+        stage.expect("h", &h, &filled(&h, expected, width, stride), Check::Nmse(1e-11, "f32 sums and exp"));
         stage.finish()
     })
 }
@@ -198,6 +231,8 @@ pub(super) fn cases() -> Vec<Case> {
     }
     all.extend([[1, 1], [7, 33], [33, 1]].map(|shape| Variant::single(WeightFormat::F32, [1, 1], shape)));
     all.extend((1..=super::FEW_ROWS).map(|count| routed(WeightFormat::Bf16, [count, count], [32, 5], [3, 7])));
+    all.extend(every_format_of_parts().into_iter().map(|format| Variant { normed: true, ..routed(format, [3, 3], [160, 9], [2, 3]) }));
+    all.extend([[7, 33], [33, 1], [2100, 8]].map(|shape| Variant { normed: true, ..Variant::single(WeightFormat::F32, [2, 2], shape) }));
     let bf16 = |rows, top| routed(WeightFormat::Bf16, rows, [64, 19], top);
     for routing in [Routing::Same, Routing::Even].map(Some) {
         all.push(Variant { routing, ..bf16([24, 24], [1, 24]) });

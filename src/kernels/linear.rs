@@ -1,82 +1,150 @@
 //! `y = weight @ x + bias`, for a few rows (`matvec`) or many (`matmul`), plain or with a matrix a head.
 
 use super::case::{Case, F32_SUMS, Rng, Stage, UNTOUCHED, dot};
+use super::lanes::GAIN_BINDING;
 use super::weight::{bind_weight, every_format, every_format_of_parts, with_weight};
-use super::{Lanes, Rows, TILE, Weight, XSource};
+use super::{Lanes, Rows, TILE, Weight, rms_norm};
 use crate::checkpoint::{Scale, WeightFormat};
-use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
+use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Storage, Tensor};
 use crate::{params, wgsl};
 
 const MATVEC: Part = wgsl!("matvec.wgsl");
 const MATMUL: Part = wgsl!("matmul.wgsl");
+pub(super) const TILE_DOTS: Part = wgsl!("parts/tile_dots.wgsl");
 const BIAS_NONE: Part = wgsl!("parts/bias_none.wgsl");
 const BIAS_ROW: Part = wgsl!("parts/bias_row.wgsl");
-const Y_PLAIN: Part = wgsl!("parts/y_plain.wgsl");
-const Y_MAPPED: Part = wgsl!("parts/y_mapped.wgsl");
+const BASE_NONE: Part = wgsl!("parts/base_none.wgsl");
+const BASE_ADDED: Part = wgsl!("parts/base_added.wgsl");
+const COLUMNS_SAME: Part = wgsl!("parts/columns_same.wgsl");
+const COLUMNS_MAPPED: Part = wgsl!("parts/columns_mapped.wgsl");
 const BIAS_BINDING: u32 = 10;
-const Y_BINDING: u32 = 11;
+const COLUMNS_BINDING: u32 = 11;
+const BASE_BINDING: u32 = 14;
+
+/// RMSNorm of what a product reads: with few rows it happens on the way.
+#[derive(Clone, Copy)]
+pub struct Norm<'a> {
+    /// `[cols]`, zeros from `dim` on
+    pub gain: &'a Tensor,
+    pub dim: usize,
+    pub eps: f32,
+}
 
 /// One linear map over all rows of a step.
 pub struct Linear<'a> {
     /// `[rows, cols]`, or `[rows, heads, cols]`
     pub x: &'a Tensor,
+    /// Only with few rows.
+    pub norm: Option<Norm<'a>>,
     /// `[out, cols]`, or `[heads * out, cols]`
     pub weight: &'a Weight,
     /// `[heads * out]`
     pub bias: Option<&'a Tensor>,
-    /// Column of `y` for each row of the weight, where they are not the same: `[heads * out]`
+    /// Quad of columns of `y` for each four rows of the weight, where they are not the same: `[out / 4]`
     pub columns: Option<&'a Tensor>,
+    /// What the result is added to, of y's shape.
+    pub base: Option<&'a Tensor>,
     /// `[rows, heads * out]`, or wider
     pub y: &'a Tensor,
-    /// Add to `y` instead of replacing it.
-    pub add: bool,
     pub heads: usize,
     pub rows: &'a Rows,
 }
 
 params!(
-    /// As `matvec.wgsl` and `matmul.wgsl` have it.
-    Params { rows: u32, cols: u32, row_begin: u32, head_begin: u32, x_stride: u32, x_head_stride: u32, y_stride: u32 }
+    /// As `matvec.wgsl` has it.
+    Params {
+        rows: u32,
+        cols: u32,
+        row_begin: u32,
+        head_begin: u32,
+        x_stride: u32,
+        x_head_stride: u32,
+        y_stride: u32,
+        norm_dim: u32,
+        eps: f32,
+    }
 );
 
-/// What tells one variant from another.
+params!(
+    /// As `matmul.wgsl` has it.
+    ManyParams { rows: u32, cols: u32, row_begin: u32, head_begin: u32, x_stride: u32, x_head_stride: u32, y_stride: u32 }
+);
+
+/// What tells one variant from another, beside the weight.
 #[derive(Clone, Copy)]
-struct Epilogue {
+struct Ends {
+    x: Storage,
+    y: Storage,
+    gain: Option<Storage>,
     bias: bool,
     mapped: bool,
-    add: bool,
+    base: Option<Storage>,
 }
 
-impl Epilogue {
+impl Ends {
+    fn plain(storage: Storage) -> Self {
+        Self { x: storage, y: storage, gain: None, bias: false, mapped: false, base: None }
+    }
+
     fn apply(self, program: Program) -> Program {
         let program = program.with(if self.bias { BIAS_ROW } else { BIAS_NONE });
-        program.with(if self.mapped { Y_MAPPED } else { Y_PLAIN }).set("ADD", u32::from(self.add))
+        let program = program.with(if self.mapped { COLUMNS_MAPPED } else { COLUMNS_SAME });
+        with_base(program.quads("x", self.x).puts("y", self.y), self.base)
     }
 }
 
-fn matvec(lanes: (Lanes, XSource), format: WeightFormat, epilogue: Epilogue) -> Program {
-    let program = lanes.1.with_x(lanes.0.apply(Program::new("matvec", Params::FIELDS, [MATVEC])));
-    epilogue.apply(with_weight(program, format))
+/// Adds what a result is added to.
+pub(super) fn with_base(program: Program, base: Option<Storage>) -> Program {
+    match base {
+        None => program.with(BASE_NONE),
+        Some(storage) => program.with(BASE_ADDED).quads_at(BASE_BINDING, "base", storage),
+    }
 }
 
-fn matmul(x: XSource, format: WeightFormat, epilogue: Epilogue) -> Program {
-    let program = x.with_x(Program::new("matmul", Params::FIELDS, [MATMUL])).set("WORKGROUP_SIZE", x.row_lanes() as u32);
-    epilogue.apply(with_weight(program, format))
+pub(super) fn bind_base(launch: Launch, base: Option<&Tensor>) -> Launch {
+    base.iter().fold(launch, |launch, base| launch.read_at(BASE_BINDING, base))
 }
+
+fn matvec(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
+    let program = ends.apply(lanes.apply(Program::new("matvec", Params::FIELDS, [MATVEC])));
+    with_weight(lanes.with_input(program, ends.gain), format, lanes.storage())
+}
+
+fn matmul(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
+    let program = Program::new("matmul", ManyParams::FIELDS, [MATMUL, TILE_DOTS]).set("WORKGROUP_SIZE", lanes.row_lanes() as u32);
+    with_weight(lanes.with_x(ends.apply(program)), format, lanes.storage())
+}
+
+/// Lanes that differ in products of many rows.
+pub(super) const MANY_LANES: [Lanes; 2] = [Lanes::ALL[0], Lanes::ALL[2]];
 
 pub(super) fn programs() -> Vec<Program> {
-    let flags = [false, true];
-    let epilogues = flags.iter().flat_map(|&bias| flags.iter().flat_map(move |&mapped| flags.map(|add| Epilogue { bias, mapped, add })));
-    let plain = Epilogue { bias: false, mapped: false, add: false };
     let mut all = vec![];
-    for format in every_format() {
-        all.extend(Lanes::MATVEC.map(|lanes| matvec(lanes, format, plain)));
-        all.extend(XSource::ALL.map(|x| matmul(x, format, plain)));
+    for lanes in Lanes::ALL {
+        let plain = Ends::plain(lanes.storage());
+        all.extend(every_format().into_iter().map(|format| matvec(lanes, format, plain)));
+        // What comes before and after the sum does not depend on the format.
+        let stored = Some(lanes.storage());
+        for i in 1..16 {
+            let gain = stored.filter(|_| i & 1 > 0);
+            let base = stored.filter(|_| i & 2 > 0);
+            let ends = Ends { gain, base, bias: i & 4 > 0, mapped: i & 8 > 0, ..plain };
+            all.push(matvec(lanes, WeightFormat::Bf16, ends));
+        }
     }
-    // What comes after the sum does not depend on the format.
-    for epilogue in epilogues.filter(|e| e.bias || e.mapped || e.add) {
-        all.extend(Lanes::MATVEC.map(|lanes| matvec(lanes, WeightFormat::Bf16, epilogue)));
-        all.extend(XSource::ALL.map(|x| matmul(x, WeightFormat::Bf16, epilogue)));
+    for lanes in MANY_LANES {
+        let plain = Ends::plain(lanes.storage());
+        all.extend(every_format().into_iter().map(|format| matmul(lanes, format, plain)));
+        for i in 1..8 {
+            let base = Some(lanes.storage()).filter(|_| i & 1 > 0);
+            all.push(matmul(lanes, WeightFormat::Bf16, Ends { base, bias: i & 2 > 0, mapped: i & 4 > 0, ..plain }));
+        }
+        // Logits, and heads' outputs that are not made of quads, lie in buffers.
+        if lanes.shares {
+            let ends = [Ends { x: Storage::Buffer, ..plain }, Ends { y: Storage::Buffer, ..plain }];
+            all.extend(ends.map(|ends| matvec(lanes, WeightFormat::Bf16, ends)));
+            all.extend(ends.map(|ends| matmul(lanes, WeightFormat::Bf16, ends)));
+        }
     }
     all
 }
@@ -86,38 +154,59 @@ impl Kernel for Linear<'_> {
         let head_rows = self.weight.rows / self.heads;
         let tokens = self.rows.count;
         let x_row: usize = self.x.shape[1..].iter().product();
+        let y_row: usize = self.y.shape[1..].iter().product();
         let x_cols = if self.heads > 1 { self.x.dim(2) as usize } else { x_row };
-        assert_eq!(self.weight.cols, x_cols, "{}: columns of the weight and of x {:?}", self.weight.name, self.x.shape);
-        assert!(self.columns.is_some() || self.y.shape[1..].iter().product::<usize>() >= self.weight.rows, "{}: y", self.weight.name);
+        let name = &self.weight.name;
+        assert!(self.weight.cols <= x_cols, "{name}: columns of the weight and of x {:?}", self.x.shape);
+        assert!(self.columns.is_some() || y_row >= self.weight.rows, "{name}: y");
+        assert!(self.norm.is_none() || self.rows.few, "{name}: many rows are normalised before");
+        let is_quads = y_row.is_multiple_of(4) && (self.heads == 1 || head_rows.is_multiple_of(4));
+        assert!(is_quads || (self.y.storage == Storage::Buffer && self.base.is_none()), "{name}: y {:?} is not made of quads", self.y.shape);
 
-        let epilogue = Epilogue { bias: self.bias.is_some(), mapped: self.columns.is_some(), add: self.add };
-        let lanes = Lanes::matvec(gpu);
+        let ends = Ends {
+            x: self.x.storage,
+            y: self.y.storage,
+            gain: self.norm.map(|norm| norm.gain.storage),
+            bias: self.bias.is_some(),
+            mapped: self.columns.is_some(),
+            base: self.base.map(|base| base.storage),
+        };
+        let lanes = Lanes::of(gpu);
         let launch = |slab: &super::Slab| {
             // A slab of a headed weight holds whole heads.
             let heads = if self.heads > 1 { slab.rows / head_rows } else { 1 };
             let rows = slab.rows / heads;
-            let params = Params {
+            let many = ManyParams {
                 rows: rows as u32,
                 cols: self.weight.cols as u32,
                 row_begin: slab.row_begin as u32,
                 head_begin: (slab.row_begin / head_rows) as u32,
                 x_stride: (x_row / 4) as u32,
                 x_head_stride: if self.heads > 1 { (x_cols / 4) as u32 } else { 0 },
-                y_stride: self.y.shape[1..].iter().product::<usize>() as u32,
+                y_stride: y_row as u32,
             };
             let launch = if self.rows.few {
-                let program = matvec(lanes, self.weight.format, epilogue);
-                Launch::new(program, params).read(self.x).write(self.y).grid(rows.div_ceil(lanes.0.rows()), tokens, heads)
+                let ManyParams { rows: _, cols, row_begin, head_begin, x_stride, x_head_stride, y_stride } = many;
+                let norm_dim = self.norm.map_or(1, |norm| norm.dim as u32);
+                let eps = self.norm.map_or(0.0, |norm| norm.eps);
+                let rows_u32 = rows as u32;
+                let params =
+                    Params { rows: rows_u32, cols, row_begin, head_begin, x_stride, x_head_stride, y_stride, norm_dim, eps };
+                let program = matvec(lanes, self.weight.format, ends);
+                Launch::new(program, params).read(self.x).write(self.y).grid(rows.div_ceil(lanes.rows()), tokens, heads)
             } else {
-                let x = lanes.1;
-                let program = matmul(x, self.weight.format, epilogue);
-                let grid = (rows.div_ceil(4 * x.row_lanes()), tokens.div_ceil(TILE), heads);
-                Launch::new(program, params).read(self.x).write(self.y).uniform(&self.rows.step).grid(grid.0, grid.1, grid.2)
+                let program = matmul(lanes, self.weight.format, ends);
+                let grid = (rows.div_ceil(4 * lanes.row_lanes()), tokens.div_ceil(TILE), heads);
+                Launch::new(program, many).read(self.x).write(self.y).uniform(&self.rows.step).grid(grid.0, grid.1, grid.2)
             };
-            let launch = bind_weight(launch, slab);
+            let launch = bind_base(bind_weight(launch, slab), self.base);
+            let launch = self.norm.iter().fold(launch, |launch, norm| launch.read_at(GAIN_BINDING, norm.gain));
             let launch = self.bias.iter().fold(launch, |launch, bias| launch.read_at(BIAS_BINDING, bias));
-            let launch = self.columns.iter().fold(launch, |launch, columns| launch.read_at(Y_BINDING, columns));
-            launch.writes(4 * (tokens * slab.rows) as u64).flops(2 * (tokens * slab.rows * self.weight.cols) as u64)
+            let launch = self.columns.iter().fold(launch, |launch, columns| launch.read_at(COLUMNS_BINDING, columns));
+            let written = 4 * (tokens * slab.rows) as u64;
+            let added = if self.base.is_some() { written } else { 0 };
+            let read = slab.rows as u64 * self.weight.row_bytes() + 4 * (tokens * x_row) as u64 + added;
+            launch.reads(read).writes(written).flops(2 * (tokens * slab.rows * self.weight.cols) as u64)
         };
         self.weight.slabs.iter().map(launch).collect()
     }
@@ -139,57 +228,82 @@ struct Variant {
     out: usize,
     cols: usize,
     heads: usize,
-    epilogue: Epilogue,
+    normed: bool,
+    bias: bool,
+    mapped: bool,
+    added: bool,
+    /// x and y lie in buffers on every device.
+    buffers: bool,
     slab_rows: usize,
 }
 
 impl Variant {
-    const PLAIN: Epilogue = Epilogue { bias: false, mapped: false, add: false };
-
     fn of(format: WeightFormat, count: usize, live: usize, out: usize, cols: usize) -> Self {
-        Self { format, count, live, out, cols, heads: 1, epilogue: Self::PLAIN, slab_rows: out }
+        let [normed, bias, mapped, added, buffers] = [false; 5];
+        Self { format, count, live, out, cols, heads: 1, normed, bias, mapped, added, buffers, slab_rows: out }
     }
 
     fn case(self) -> Case {
-        let Self { format, count, live, out, cols, heads, epilogue, slab_rows } = self;
+        let Self { format, count, live, out, cols, heads, normed, bias: has_bias, mapped, added, buffers, slab_rows } = self;
         let kernel = if count <= super::FEW_ROWS { "matvec" } else { "matmul" };
-        let words = [(epilogue.bias, ", bias"), (epilogue.mapped, ", mapped"), (epilogue.add, ", add"), (slab_rows < out, ", slabs")];
+        let words = [
+            (normed, ", normed"),
+            (has_bias, ", bias"),
+            (mapped, ", mapped"),
+            (added, ", added"),
+            (buffers, ", buffers"),
+            (slab_rows < out, ", slabs"),
+        ];
         let words: String = words.iter().filter(|(holds, _)| *holds).map(|(_, word)| *word).collect();
         let heads_word = if heads > 1 { format!("{heads} heads ") } else { String::new() };
         Case::new(format!("{kernel} {live} of {count} rows, {heads_word}{out}×{cols} {format}{words}"), move |gpu| {
             let mut stage = Stage::new(gpu);
             let mut rng = Rng(21);
-            let unit = if heads > 1 { out / heads } else { 1 };
+            let unit = if heads > 1 { out / heads } else { 4 };
             let (weight, numbers) = rng.weight_in_slabs(gpu, format, [out, cols], unit, slab_rows)?;
             let x_row = heads * weight.cols;
-            let x = rng.numbers(count * x_row);
+            let x = if normed { rng.padded(count, cols, x_row) } else { rng.numbers(count * x_row) };
+            let (gain, eps) = (rng.padded(1, cols, weight.cols), 1e-3);
             let bias = rng.numbers(out);
-            let width = if epilogue.mapped { 2 * out + 5 } else { out + 3 };
-            let columns = if epilogue.mapped { rng.shuffled(width)[..out].to_vec() } else { (0..out as u32).collect() };
-            let start = if epilogue.add { rng.numbers((count + 1) * width) } else { vec![f32::from_bits(UNTOUCHED); (count + 1) * width] };
-            let mut expected = vec![f32::from_bits(UNTOUCHED); start.len()];
+            let quads = out.div_ceil(4);
+            let places = if mapped { 2 * quads + 1 } else { quads + 1 };
+            let columns = if mapped { rng.shuffled(places)[..quads].to_vec() } else { (0..quads as u32).collect() };
+            let width = 4 * places;
+            let base = rng.numbers((count + 1) * width);
+            let y_storage = if buffers { Storage::Buffer } else { gpu.activation_storage() };
+            let mut expected = vec![f32::from_bits(UNTOUCHED); (count + 1) * width];
             for token in 0..live {
-                let products = reference(&x[token * x_row..][..x_row], &numbers, weight.cols, heads);
+                let x = &x[token * x_row..][..x_row];
+                let x = if normed { rms_norm::reference(x, &gain, cols, eps) } else { x.to_vec() };
+                let mut products = reference(&x, &numbers, weight.cols, heads);
+                // An image's quads are stored whole.
+                products.resize(if y_storage == Storage::Buffer { out } else { 4 * quads }, f32::NAN);
                 for (row, product) in products.into_iter().enumerate() {
-                    let at = token * width + columns[row] as usize;
-                    let bias = if epilogue.bias { bias[row] } else { 0.0 };
-                    expected[at] = product + bias + if epilogue.add { start[at] } else { 0.0 };
+                    let at = token * width + 4 * columns[row / 4] as usize + row % 4;
+                    let bias = if has_bias && row < out { bias[row] } else { 0.0 };
+                    let sum = product + bias + if added { base[at] } else { 0.0 };
+                    expected[at] = if row < out { sum } else { 0.0 };
                 }
             }
             let x_shape = if heads > 1 { vec![count, heads, weight.cols] } else { vec![count, weight.cols] };
-            let (x, bias, columns) = (stage.f32(&x_shape, &x)?, stage.f32(&[out], &bias)?, stage.u32(&[out], &columns)?);
-            let y = stage.f32(&[count + 1, width], &start)?;
+            let (x, y) = match buffers {
+                true => (stage.f32(&x_shape, &x)?, stage.fresh(&[count + 1, width])?),
+                false => (stage.quads(&x_shape, &x)?, stage.fresh_quads(&[count + 1, width])?),
+            };
+            let (bias, columns) = (stage.f32(&[out], &bias)?, stage.u32(&[quads], &columns)?);
+            let (gain, base) = (stage.quads(&[weight.cols], &gain)?, stage.quads(&[count + 1, width], &base)?);
             stage.run(Linear {
                 x: &x,
+                norm: normed.then_some(Norm { gain: &gain, dim: cols, eps }),
                 weight: &weight,
-                bias: epilogue.bias.then_some(&bias),
-                columns: epilogue.mapped.then_some(&columns),
+                bias: has_bias.then_some(&bias),
+                columns: mapped.then_some(&columns),
+                base: added.then_some(&base),
                 y: &y,
-                add: epilogue.add,
                 heads,
                 rows: &stage.rows(count, live)?,
             });
-            stage.expect_from("y", &y, &start, &expected, F32_SUMS);
+            stage.expect("y", &y, &expected, F32_SUMS);
             stage.finish()
         })
     }
@@ -202,33 +316,41 @@ pub(super) fn cases() -> Vec<Case> {
     let mut all = vec![Variant::of(gguf, 2, 2, 33, 160)];
     all.extend(every_format().into_iter().map(|format| Variant::of(format, 3, 3, 33, 160)));
     all.extend(every_format_of_parts().into_iter().map(|format| Variant::of(format, 16, 13, 33, 160)));
-    for (bias, mapped, add) in (1..8).map(|i| (i & 1 > 0, i & 2 > 0, i & 4 > 0)) {
-        let epilogue = Epilogue { bias, mapped, add };
-        all.extend([Variant::of(Bf16, 2, 2, 7, 64), Variant::of(Bf16, 24, 17, 7, 64)].map(|v| Variant { epilogue, ..v }));
+    for (normed, bias, mapped, added) in (1..16).map(|i| (i & 1 > 0, i & 2 > 0, i & 4 > 0, i & 8 > 0)) {
+        all.push(Variant { normed, bias, mapped, added, ..Variant::of(Bf16, 2, 2, 7, 64) });
+        if !normed {
+            all.push(Variant { bias, mapped, added, ..Variant::of(Bf16, 24, 17, 7, 64) });
+        }
     }
     for (out, cols) in [(1, 1), (1, 7), (7, 33), (33, 1), (130, 96)] {
         all.extend([Variant::of(F16, 1, 1, out, cols), Variant::of(F32, 16, 9, out, cols)]);
+        all.push(Variant { normed: true, ..Variant::of(F32, 2, 2, out, cols) });
     }
     all.extend((1..=super::FEW_ROWS).map(|count| Variant::of(Fp8, count, count, 9, 96)));
     all.extend([(16, 1), (24, 24), (128, 77)].map(|(count, live)| Variant::of(Fp8, count, live, 9, 96)));
-    let every = Epilogue { bias: true, mapped: true, add: true };
     for (count, live) in [(2, 2), (16, 10)] {
-        all.push(Variant { heads: 3, ..Variant::of(Bf16, count, live, 3 * 5, 64) });
-        all.push(Variant { heads: 5, slab_rows: 2 * 7, ..Variant::of(Bf16, count, live, 5 * 7, 32) });
+        all.push(Variant { heads: 3, ..Variant::of(Bf16, count, live, 3 * 8, 64) });
+        all.push(Variant { heads: 3, buffers: true, ..Variant::of(Bf16, count, live, 3 * 5, 64) });
+        all.push(Variant { heads: 5, slab_rows: 2 * 12, ..Variant::of(Bf16, count, live, 5 * 12, 32) });
         all.push(Variant { slab_rows: 16, ..Variant::of(mlx, count, live, 41, 128) });
-        all.push(Variant { slab_rows: 10, epilogue: every, ..Variant::of(gguf, count, live, 33, 64) });
+        all.push(Variant { slab_rows: 12, bias: true, mapped: true, added: true, ..Variant::of(gguf, count, live, 33, 64) });
+        all.push(Variant { buffers: true, ..Variant::of(Bf16, count, live, 41, 64) });
     }
     all.extend([(576, 2048), (1408, 576)].map(|(out, cols)| Variant::of(mlx, 1, 1, out, cols)));
     all.extend([Variant::of(mlx, 16, 16, 64, 2048), Variant::of(mlx, 1, 1, 16, 10_944)]);
+    let q8 = affine(8, 64, Scale::F16);
     let timed = [
         Variant::of(gguf, 1, 1, 1536, 576),
         Variant::of(gguf, 1, 1, 49_152, 576),
+        Variant { normed: true, ..Variant::of(mlx, 1, 1, 2048, 2048) },
         Variant::of(mlx, 1, 1, 2048, 2048),
         Variant::of(mlx, 1, 1, 2048, 10_944),
+        Variant::of(q8, 1, 1, 2048, 2048),
         Variant::of(Bf16, 1, 1, 2048, 2048),
         Variant::of(Fp8, 1, 1, 2048, 2048),
         Variant::of(gguf, 128, 128, 1536, 576),
         Variant::of(mlx, 128, 128, 2048, 2048),
+        Variant::of(q8, 128, 128, 2048, 2048),
         Variant::of(Bf16, 128, 128, 2048, 2048),
     ];
     all.into_iter().map(Variant::case).chain(timed.map(|variant| variant.case().bench())).collect()

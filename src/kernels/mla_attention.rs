@@ -1,23 +1,20 @@
 //! Absorbed attention over the paged latent cache, for any mix of sequences and positions (DEEPSEEK.md §4.1).
 
 use super::case::{Case, Check, Rng, Stage, dot};
-use super::{Lanes, PAGE, Rows, XSource};
+use super::{BatchRow, Lanes, PAGE, Rows, bind_batch, with_batch};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
 
 const BODY: Part = wgsl!("mla_attention.wgsl");
 
 pub struct MlaAttention<'a> {
-    /// The queries seen from the latent, `[rows, heads, latent]`; unread when `has_nope` is false
-    pub alpha: &'a Tensor,
-    /// `[rows, cols]`; head h's rotary query begins at `q_begin + h * rope`
-    pub q: &'a Tensor,
-    pub q_begin: usize,
+    /// Queries beside cache entries, `[rows, heads, latent + rope]`; their latent half is unread when `has_nope` is false
+    pub x: &'a Tensor,
     /// `[pages * PAGE, latent + rope]`
     pub cache: &'a Tensor,
     /// `[sequences, max_pages]`
     pub page_table: &'a Tensor,
-    /// `[rows, 4]`: token, position, sequence, whether the token is the sequence's last sampled one
+    /// `[MAX_ROWS]` of [`super::BatchRow`]
     pub batch: &'a Tensor,
     /// `[rows, heads, latent]`
     pub zeta: &'a Tensor,
@@ -30,51 +27,40 @@ pub struct MlaAttention<'a> {
 
 params!(
     /// As `mla_attention.wgsl` has it.
-    Params { heads: u32, latent: u32, rope: u32, q_stride: u32, q_begin: u32, max_pages: u32, scale: f32 }
+    Params { heads: u32, latent: u32, rope: u32, score_begin: u32, max_pages: u32, scale: f32 }
 );
 
-fn program(lanes: Lanes, x: XSource, head_quads: u32, quads_a_lane: u32, has_nope: bool) -> Program {
-    let program = lanes.apply(Program::new("mla_attention", Params::FIELDS, [BODY, super::weight::BLOCK]));
-    let program = x.with_alpha(x.with_x(program)).set("PAGE", PAGE as u32).set("HEAD_QUADS", head_quads);
-    program.set("QUADS_A_LANE", quads_a_lane).set("HAS_NOPE", u32::from(has_nope))
+fn program(lanes: Lanes, quads_a_lane: u32) -> Program {
+    let storage = lanes.storage();
+    let program = Program::new("mla_attention", Params::FIELDS, [BODY, super::weight::BLOCK]);
+    let program = program.quads("x", storage).quads("cache", storage).puts("zeta", storage);
+    let program = lanes.with_tile(lanes.with_x(lanes.apply(with_batch(program))));
+    program.set("PAGE", PAGE as u32).set("QUADS_A_LANE", quads_a_lane)
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    let mut all = vec![];
-    for (lanes, x) in [(Lanes::WHOLE[0], XSource::Direct), (Lanes::WHOLE[1], XSource::Direct), (Lanes::WHOLE[1], XSource::Broadcast)] {
-        for head_quads in [1, 2] {
-            for quads_a_lane in [1, 2, 3] {
-                all.extend([false, true].map(|has_nope| program(lanes, x, head_quads, quads_a_lane, has_nope)));
-            }
-        }
-    }
-    all
+    let of = |lanes: Lanes| (if lanes.shares { [1, 8, 16] } else { [1, 2, 3] }).map(|quads| program(lanes, quads));
+    Lanes::ALL.into_iter().flat_map(of).collect()
 }
 
 impl Kernel for MlaAttention<'_> {
     fn launches(&self, gpu: &Gpu) -> Vec<Launch> {
         let (heads, latent) = (self.zeta.dim(1), self.zeta.dim(2));
         let rope = self.cache.dim(1) - latent;
-        assert!(rope.is_multiple_of(32) && self.q_begin.is_multiple_of(4), "mla_attention: rope {rope}, q_begin {}", self.q_begin);
-        let lanes = Lanes::whole(gpu);
-        let head_quads = if heads > 4 { 2 } else { 1 };
-        let program = program(lanes, XSource::of(gpu), head_quads, (latent / 4).div_ceil(lanes.workgroup), self.has_nope);
-        let params = Params {
-            heads,
-            latent,
-            rope,
-            q_stride: self.q.dim(1) / 4,
-            q_begin: self.q_begin as u32 / 4,
-            max_pages: self.page_table.dim(1),
-            scale: self.scale,
-        };
-        let launch = Launch::new(program, params).read(self.alpha).read(self.q).read(self.cache).read(self.page_table).read(self.batch);
-        let launch = launch.write(self.zeta).uniform(&self.rows.step);
+        assert!(rope.is_multiple_of(32) && latent.is_multiple_of(32) && self.x.dim(2) == latent + rope, "mla_attention: {:?}", self.x);
+        let lanes = Lanes::of(gpu);
+        let program = program(lanes, (latent / 4).div_ceil(lanes.workgroup));
+        let score_begin = if self.has_nope { 0 } else { latent / 4 };
+        let params = Params { heads, latent, rope, score_begin, max_pages: self.page_table.dim(1), scale: self.scale };
+        let launch = Launch::new(program, params).read(self.x).read(self.cache).write(self.zeta).read(self.page_table);
+        let launch = bind_batch(launch.uniform(&self.rows.step), self.batch);
         // How much of the cache is read depends on the positions; the least is one page a row.
-        let touched = 4 * (self.rows.count * PAGE) as u64 * u64::from(self.cache.dim(1));
-        let flops = 2 * (self.rows.count * PAGE) as u64 * u64::from(heads) * u64::from(2 * latent + rope);
-        let launch = launch.reads(touched + self.alpha.size_bytes() + self.q.size_bytes()).flops(flops);
-        vec![launch.grid(self.rows.count, heads.div_ceil(4 * head_quads) as usize, 1)]
+        let count = self.rows.count as u64;
+        let touched = 4 * count * PAGE as u64 * u64::from(self.cache.dim(1));
+        let flops = 2 * count * PAGE as u64 * u64::from(heads) * u64::from(2 * latent + rope);
+        let launch = launch.reads(touched + 4 * count * u64::from(heads * (latent + rope))).flops(flops);
+        let launch = launch.writes(4 * count * u64::from(heads * latent));
+        vec![launch.grid(self.rows.count, heads.div_ceil(4) as usize, 1)]
     }
 }
 
@@ -117,31 +103,27 @@ fn case(variant: Variant) -> Case {
             let max_pages = longest.div_ceil(PAGE);
             let pages = rng.shuffled(sequences * max_pages + 1);
             let cache = rng.numbers(pages.len() * PAGE * entry);
-            let stride = 32 + heads * rope;
             // Scores about as far apart as a trained model's.
-            let alpha: Vec<f32> = rng.numbers(count * heads * latent).iter().map(|v| v * 2.0).collect();
-            let q: Vec<f32> = rng.numbers(count * stride).iter().map(|v| v * 2.0).collect();
+            let x: Vec<f32> = rng.numbers(count * heads * entry).iter().map(|v| v * 2.0).collect();
             let scale = 3.0 / (entry as f32).sqrt();
-            let mut batch = vec![[0u32; 4]; count];
+            let mut batch = vec![BatchRow { token: 1, position: 0, sequence: 0, entry: 0 }; count];
             let mut expected = vec![];
             for (row, &length) in lengths.iter().enumerate() {
                 let sequence = if same { 0 } else { row };
-                batch[row] = [1, length as u32 - 1, sequence as u32, 0];
+                batch[row] = BatchRow { position: length as u32 - 1, sequence: sequence as u32, ..batch[row] };
                 let slot = |at: usize| pages[sequence * max_pages + at / PAGE] as usize * PAGE + at % PAGE;
                 let entries: Vec<&[f32]> = (0..length).map(|at| &cache[slot(at) * entry..][..entry]).collect();
-                for head in 0..heads {
-                    let alpha = if has_nope { &alpha[(row * heads + head) * latent..][..latent] } else { &[] };
-                    expected.extend(reference(alpha, &q[row * stride + 32 + head * rope..][..rope], &entries, scale));
+                for query in x[row * heads * entry..][..heads * entry].chunks(entry) {
+                    let alpha = if has_nope { &query[..latent] } else { &[] };
+                    expected.extend(reference(alpha, &query[latent..], &entries, scale));
                 }
             }
-            let (alpha, q) = (stage.f32(&[count, heads, latent], &alpha)?, stage.f32(&[count, stride], &q)?);
-            let (cache, batch) = (stage.f32(&[pages.len() * PAGE, entry], &cache)?, stage.batch(&batch)?);
+            let x = stage.quads(&[count, heads, entry], &x)?;
+            let (cache, batch) = (stage.quads(&[pages.len() * PAGE, entry], &cache)?, stage.batch(&batch)?);
             let page_table = stage.u32(&[sequences, max_pages], &pages[..sequences * max_pages])?;
-            let zeta = stage.fresh(&[count + 1, heads, latent])?;
+            let zeta = stage.fresh_quads(&[count + 1, heads, latent])?;
             stage.run(MlaAttention {
-                alpha: &alpha,
-                q: &q,
-                q_begin: 32,
+                x: &x,
                 cache: &cache,
                 page_table: &page_table,
                 batch: &batch,

@@ -2,45 +2,42 @@
 //!
 //! Knows arrays and formats, not models: which kernel follows which is `model/forward.rs`'s business.
 
-mod absorb;
 mod case;
 mod copy;
 mod embed;
 mod ffn_down;
 mod ffn_up;
 mod lanes;
-mod latent_append;
 mod linear;
 mod mla_attention;
+mod mla_enter;
 mod moe_combine;
 mod moe_route;
 mod moe_sort;
 mod rms_norm;
-mod rope;
 mod sample;
 mod self_test;
 mod weight;
 
-pub use absorb::Absorb;
 pub use case::{Case, Check, Output, Prepared, UNTOUCHED};
 pub use copy::Copy;
 pub use embed::Embed;
 pub use ffn_down::FfnDown;
 pub use ffn_up::{FfnUp, Slots};
-pub use lanes::{Lanes, XSource};
-pub use latent_append::LatentAppend;
-pub use linear::Linear;
+pub use lanes::Lanes;
+pub use linear::{Linear, Norm};
 pub use mla_attention::MlaAttention;
+pub use mla_enter::{Absorption, MlaEnter};
 pub use moe_combine::MoeCombine;
-pub use moe_route::{GroupScore, MAX_EXPERTS, MoeRoute, Scoring};
+pub use moe_route::{GroupScore, MAX_EXPERTS, MoeRoute, RouterInput, Scoring};
 pub use moe_sort::{MoeSort, tile_bound};
 pub use rms_norm::RmsNorm;
-pub use rope::Rope;
 pub use sample::{SAMPLING_WORDS, Sample};
 pub use self_test::self_test;
-pub use weight::{BLOCK_COLS, Slab, Weight, every_format};
+pub use weight::{BLOCK_COLS, Slab, Weight, WeightWriter, every_format};
 
-use crate::gpu::{Program, Tensor};
+use crate::gpu::{Launch, Part, Program, Tensor};
+use crate::wgsl;
 
 /// Up to this many rows a step uses the few-rows kernels, whose sums do not depend on the rows beside them.
 pub const FEW_ROWS: usize = 8;
@@ -50,6 +47,34 @@ pub const TILE: usize = 8;
 
 /// Positions in a page of the latent cache.
 pub const PAGE: usize = 64;
+
+/// Rows that a step may have: what a uniform has room for everywhere.
+pub const MAX_ROWS: usize = 1024;
+
+/// The token of a [`BatchRow`] that stands for the sequence's last sampled one.
+pub const SAMPLED: u32 = u32::MAX;
+
+/// A row of a step, as `parts/batch.wgsl` has it.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct BatchRow {
+    pub token: u32,
+    pub position: u32,
+    pub sequence: u32,
+    /// Its place in the latent cache.
+    pub entry: u32,
+}
+
+const BATCH: Part = wgsl!("parts/batch.wgsl");
+const BATCH_BINDING: u32 = 12;
+
+fn with_batch(program: Program) -> Program {
+    program.with(BATCH).set("MAX_ROWS", MAX_ROWS as u32)
+}
+
+fn bind_batch(launch: Launch, batch: &Tensor) -> Launch {
+    launch.uniform_at(BATCH_BINDING, batch)
+}
 
 /// The rows of a step: how many a recording has room for, and where the device reads how many are live.
 #[derive(Clone)]
@@ -70,19 +95,17 @@ struct Source {
 
 /// All kernels.
 const SOURCES: &[Source] = &[
-    Source { programs: absorb::programs, cases: absorb::cases },
     Source { programs: copy::programs, cases: copy::cases },
     Source { programs: embed::programs, cases: embed::cases },
     Source { programs: ffn_down::programs, cases: ffn_down::cases },
     Source { programs: ffn_up::programs, cases: ffn_up::cases },
-    Source { programs: latent_append::programs, cases: latent_append::cases },
     Source { programs: linear::programs, cases: linear::cases },
     Source { programs: mla_attention::programs, cases: mla_attention::cases },
+    Source { programs: mla_enter::programs, cases: mla_enter::cases },
     Source { programs: moe_combine::programs, cases: moe_combine::cases },
     Source { programs: moe_route::programs, cases: moe_route::cases },
     Source { programs: moe_sort::programs, cases: moe_sort::cases },
     Source { programs: rms_norm::programs, cases: rms_norm::cases },
-    Source { programs: rope::programs, cases: rope::cases },
     Source { programs: sample::programs, cases: sample::cases },
 ];
 

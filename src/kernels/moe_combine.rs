@@ -1,8 +1,8 @@
-//! `y += Σ_slot weight * x[slot]`: what the grouped products gave, weighed and added to the residual.
+//! `y = base + Σ_slot weight * x[slot]`: what the grouped products gave, weighed and added to the residual.
 
 use super::Rows;
 use super::case::{Case, F32_SUMS, Rng, Stage};
-use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
+use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Storage, Tensor};
 use crate::{params, wgsl};
 
 const BODY: Part = wgsl!("moe_combine.wgsl");
@@ -14,6 +14,8 @@ pub struct MoeCombine<'a> {
     /// `[rows, top_k]`
     pub weights: &'a Tensor,
     /// `[rows, hidden]`
+    pub base: &'a Tensor,
+    /// `[rows, hidden]`
     pub y: &'a Tensor,
     pub rows: &'a Rows,
 }
@@ -23,19 +25,20 @@ params!(
     Params { stride: u32, slots: u32 }
 );
 
-fn program() -> Program {
-    Program::new("moe_combine", Params::FIELDS, [BODY]).set("WORKGROUP_SIZE", WORKGROUP)
+fn program(storage: Storage) -> Program {
+    let program = Program::new("moe_combine", Params::FIELDS, [BODY]).set("WORKGROUP_SIZE", WORKGROUP);
+    program.quads("x", storage).quads("base", storage).puts("y", storage)
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    vec![program()]
+    [Storage::Buffer, Storage::Image].map(program).to_vec()
 }
 
 impl Kernel for MoeCombine<'_> {
     fn launches(&self, _: &Gpu) -> Vec<Launch> {
         assert_eq!(self.x.dim(2), self.y.dim(1), "moe_combine: columns of x and y");
         let params = Params { stride: self.y.dim(1) / 4, slots: self.x.dim(1) };
-        let launch = Launch::new(program(), params).read(self.x).read(self.weights).write(self.y).uniform(&self.rows.step);
+        let launch = Launch::new(program(self.x.storage), params).read(self.x).read(self.base).write(self.y).read(self.weights).uniform(&self.rows.step);
         vec![launch.grid(params.stride.div_ceil(WORKGROUP) as usize, self.rows.count, 1).flops(2 * self.x.len() as u64)]
     }
 }
@@ -54,10 +57,10 @@ fn case(count: usize, live: usize, top_k: usize, hidden: usize) -> Case {
         let start = rng.numbers((count + 1) * hidden);
         let row = |row: usize| reference(&x[row * top_k * hidden..], &weights[row * top_k..][..top_k], &start[row * hidden..][..hidden]);
         let expected: Vec<f32> = (0..live).flat_map(row).collect();
-        let (x, weights) = (stage.f32(&[count, top_k, hidden], &x)?, stage.f32(&[count, top_k], &weights)?);
-        let y = stage.f32(&[count + 1, hidden], &start)?;
-        stage.run(MoeCombine { x: &x, weights: &weights, y: &y, rows: &stage.rows(count, live)? });
-        stage.expect_from("y", &y, &start, &expected, F32_SUMS);
+        let (x, weights) = (stage.quads(&[count, top_k, hidden], &x)?, stage.f32(&[count, top_k], &weights)?);
+        let (base, y) = (stage.quads(&[count + 1, hidden], &start)?, stage.fresh_quads(&[count + 1, hidden])?);
+        stage.run(MoeCombine { x: &x, weights: &weights, base: &base, y: &y, rows: &stage.rows(count, live)? });
+        stage.expect("y", &y, &expected, F32_SUMS);
         stage.finish()
     })
 }

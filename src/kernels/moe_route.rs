@@ -1,11 +1,16 @@
-//! The router: from logits to chosen experts and their weights, in every variant (DEEPSEEK.md §3.6).
+//! The router: from rows or their logits to chosen experts and their weights, in every variant (DEEPSEEK.md §3.6).
 
-use super::case::{Case, Check, Rng, Stage};
-use super::{Lanes, Rows};
-use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
+use super::case::{Case, Check, Rng, Stage, dot};
+use super::lanes::GAIN_BINDING;
+use super::weight::{bind_weight, every_format_of_parts, with_weight};
+use super::{Lanes, Norm, Rows, Weight, rms_norm};
+use crate::checkpoint::WeightFormat;
+use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Storage, Tensor};
 use crate::{params, wgsl};
 
 const BODY: Part = wgsl!("moe_route.wgsl");
+const LOGITS_GIVEN: Part = wgsl!("parts/logits_given.wgsl");
+const LOGITS_GATE: Part = wgsl!("parts/logits_gate.wgsl");
 
 /// Workgroup memory holds four numbers an expert.
 pub const MAX_EXPERTS: usize = 768;
@@ -25,15 +30,25 @@ pub enum GroupScore {
     BestTwo,
 }
 
-pub struct MoeRoute<'a> {
+/// Where the router's logits come from.
+#[derive(Clone, Copy)]
+pub enum RouterInput<'a> {
     /// `[rows, experts]`
-    pub logits: &'a Tensor,
+    Logits(&'a Tensor),
+    /// The rows, `[rows, cols]`, normalised, times the router's weight, `[experts, cols]`, in one slab
+    Gate { x: &'a Tensor, norm: Norm<'a>, weight: &'a Weight },
+}
+
+pub struct MoeRoute<'a> {
+    pub input: RouterInput<'a>,
     /// Added to scores for the choice alone, `[experts]`
     pub correction: &'a Tensor,
-    /// Expert ids in ascending order, `[rows, top_k]`
+    /// Expert ids in ascending order, then those of the experts that every row takes: `[rows, top_k + shared_experts]`
     pub chosen: &'a Tensor,
-    /// `[rows, top_k]`
+    /// Of the same shape.
     pub weights: &'a Tensor,
+    /// Experts with ids after the routed ones, which every row takes with weight 1.
+    pub shared_experts: usize,
     pub scoring: Scoring,
     pub groups: usize,
     pub top_groups: usize,
@@ -46,35 +61,83 @@ pub struct MoeRoute<'a> {
 
 params!(
     /// As `moe_route.wgsl` has it.
-    Params { experts: u32, top_k: u32, groups: u32, top_groups: u32, is_sigmoid: u32, group_by_two: u32, normalise: u32, scaling: f32 }
+    Params {
+        experts: u32,
+        top_k: u32,
+        groups: u32,
+        top_groups: u32,
+        is_sigmoid: u32,
+        group_by_two: u32,
+        normalise: u32,
+        shared_experts: u32,
+        scaling: f32,
+        cols: u32,
+        norm_dim: u32,
+        eps: f32,
+    }
 );
 
-fn program(lanes: Lanes) -> Program {
+fn start(lanes: Lanes) -> Program {
     lanes.apply(Program::new("moe_route", Params::FIELDS, [BODY])).set("MAX_EXPERTS", MAX_EXPERTS as u32)
 }
 
+fn given(lanes: Lanes) -> Program {
+    start(lanes).with(LOGITS_GIVEN).words("x", Storage::Buffer)
+}
+
+fn gated(lanes: Lanes, format: WeightFormat) -> Program {
+    let program = start(lanes).with(LOGITS_GATE).quads("x", lanes.storage());
+    with_weight(lanes.with_input(program, Some(lanes.storage())), format, lanes.storage())
+}
+
 pub(super) fn programs() -> Vec<Program> {
-    Lanes::WHOLE.iter().flat_map(|lanes| Lanes::SIZES.map(|size| program(lanes.sized(size)))).collect()
+    let gates = Lanes::ALL.iter().flat_map(|&lanes| every_format_of_parts().into_iter().map(move |format| gated(lanes, format)));
+    Lanes::ALL.map(given).into_iter().chain(gates).collect()
 }
 
 impl Kernel for MoeRoute<'_> {
     fn launches(&self, gpu: &Gpu) -> Vec<Launch> {
         let experts = self.correction.dim(0);
-        assert!(experts as usize <= MAX_EXPERTS && self.logits.dim(1) == experts, "moe_route: {experts} experts, logits {:?}", self.logits);
+        assert!(experts as usize <= MAX_EXPERTS, "moe_route: {experts} experts");
+        let (cols, norm_dim, eps) = match self.input {
+            RouterInput::Logits(_) => (0, 1, 0.0),
+            RouterInput::Gate { norm, weight, .. } => (weight.cols as u32, norm.dim as u32, norm.eps),
+        };
         let params = Params {
             experts,
-            top_k: self.chosen.dim(1),
+            top_k: self.chosen.dim(1) - self.shared_experts as u32,
             groups: self.groups as u32,
             top_groups: self.top_groups as u32,
             is_sigmoid: u32::from(self.scoring == Scoring::Sigmoid),
             group_by_two: u32::from(self.group_score == GroupScore::BestTwo),
             normalise: u32::from(self.normalise),
+            shared_experts: self.shared_experts as u32,
             scaling: self.scaling,
+            cols,
+            norm_dim,
+            eps,
         };
-        let launch = Launch::new(program(Lanes::whole_of(gpu, experts as usize)), params).read(self.logits).read(self.correction);
-        let launch = launch.write(self.chosen).write(self.weights);
-        let flops = self.rows.count as u64 * u64::from(experts) * u64::from(2 * experts + 8);
-        vec![launch.grid(self.rows.count, 1, 1).flops(flops)]
+        let lanes = Lanes::of(gpu);
+        let count = self.rows.count as u64;
+        let finish = |launch: Launch| launch.read(self.correction).write(self.chosen).write(self.weights);
+        let flops = count * u64::from(experts) * u64::from(params.top_k + 8);
+        let written = 8 * count * u64::from(self.chosen.dim(1));
+        let launch = match self.input {
+            RouterInput::Logits(logits) => {
+                assert!(logits.dim(1) == experts && logits.storage == Storage::Buffer, "moe_route: logits {logits:?}");
+                let read = 4 * count * u64::from(experts);
+                finish(Launch::new(given(lanes), params).read(logits)).flops(flops).reads(read)
+            }
+            RouterInput::Gate { x, norm, weight } => {
+                let [slab] = weight.slabs.as_slice() else { panic!("moe_route: the router's weight lies in one slab") };
+                assert!(weight.rows == experts as usize && x.shape[1] == weight.cols, "moe_route: x {x:?}");
+                let launch = finish(Launch::new(gated(lanes, weight.format), params).read(x));
+                let read = weight.size_bytes() + 4 * (count + 1) * u64::from(cols);
+                let launch = bind_weight(launch.read_at(GAIN_BINDING, norm.gain), slab).reads(read);
+                launch.flops(flops + 2 * count * u64::from(experts) * u64::from(cols))
+            }
+        };
+        vec![launch.writes(written).grid(self.rows.count, 1, 1)]
     }
 }
 
@@ -166,10 +229,11 @@ fn case(rows: usize, experts: usize, settings: Settings, kind: Logits) -> Case {
         let (logits, correction) = (stage.f32(&[rows, experts], &logits)?, stage.f32(&[experts], &correction)?);
         let (chosen, chosen_weights) = (stage.fresh_u32(&[rows + 1, top_k])?, stage.fresh(&[rows + 1, top_k])?);
         stage.run(MoeRoute {
-            logits: &logits,
+            input: RouterInput::Logits(&logits),
             correction: &correction,
             chosen: &chosen,
             weights: &chosen_weights,
+            shared_experts: 0,
             scoring,
             groups,
             top_groups,
@@ -184,6 +248,48 @@ fn case(rows: usize, experts: usize, settings: Settings, kind: Logits) -> Case {
         };
         stage.expect_u32("chosen", &chosen, &ids, ids_check);
         stage.expect("weights", &chosen_weights, &weights, weights_check);
+        stage.finish()
+    })
+}
+
+/// From rows, with experts that every row takes.
+fn gate_case(format: WeightFormat, rows: usize, experts: usize, dim: usize, shared_experts: usize, settings: Settings) -> Case {
+    let Settings { top_k, scoring, groups, top_groups, group_score, normalise, scaling } = settings;
+    let name = format!("moe_route {rows} rows of {dim}, top {top_k} of {experts} and {shared_experts} {scoring:?} {format}");
+    Case::new(name, move |gpu| {
+        let mut stage = Stage::new(gpu);
+        let mut rng = Rng(62);
+        let (weight, numbers) = rng.weight(gpu, format, [experts, dim])?;
+        let (cols, eps) = (weight.cols, 1e-3);
+        let (x, gain) = (rng.padded(rows, dim, cols), rng.padded(1, dim, cols));
+        let correction = if scoring == Scoring::Sigmoid { rng.numbers(experts) } else { vec![0.0; experts] };
+        let mut expected = vec![];
+        for x in x.chunks(cols) {
+            let x = rms_norm::reference(x, &gain, dim, eps);
+            let logits: Vec<f32> = numbers.chunks(cols).map(|row| dot(row, &x) as f32).collect();
+            expected.extend(reference(&logits, &correction, &settings));
+            expected.extend((0..shared_experts).map(|k| ((experts + k) as u32, 1.0)));
+        }
+        let (ids, factors): (Vec<u32>, Vec<f32>) = expected.into_iter().unzip();
+        let (x, gain, correction) = (stage.quads(&[rows, cols], &x)?, stage.quads(&[cols], &gain)?, stage.f32(&[experts], &correction)?);
+        let slots = top_k + shared_experts;
+        let (chosen, weights) = (stage.fresh_u32(&[rows + 1, slots])?, stage.fresh(&[rows + 1, slots])?);
+        stage.run(MoeRoute {
+            input: RouterInput::Gate { x: &x, norm: Norm { gain: &gain, dim, eps }, weight: &weight },
+            correction: &correction,
+            chosen: &chosen,
+            weights: &weights,
+            shared_experts,
+            scoring,
+            groups,
+            top_groups,
+            group_score,
+            normalise,
+            scaling,
+            rows: &stage.rows(rows, rows)?,
+        });
+        stage.expect_u32("chosen", &chosen, &ids, Check::Exact);
+        stage.expect("weights", &weights, &factors, Check::Nmse(1e-10, "f32 sums, exp"));
         stage.finish()
     })
 }
@@ -233,6 +339,12 @@ pub(super) fn cases() -> Vec<Case> {
             all.extend([8, 64, 160].map(|experts| case(5, experts, settings, kind)));
         }
     }
+    for format in every_format_of_parts() {
+        all.push(gate_case(format, 2, 33, 160, 1, Settings { top_k: 4, ..GREEDY }));
+    }
+    all.push(gate_case(WeightFormat::F32, 3, 7, 100, 0, Settings { top_k: 7, ..GREEDY }));
+    all.push(gate_case(WeightFormat::Bf16, 8, 64, 512, 2, Settings { groups: 8, top_groups: 3, top_k: 6, ..NOAUX_TC }));
+    all.push(gate_case(WeightFormat::Bf16, 1, 64, 2048, 2, Settings { top_k: 6, ..GREEDY }).bench());
     all.push(case(128, 64, Settings { top_k: 6, ..GREEDY }, Logits::Random).bench());
     all.push(case(128, 256, Settings { top_k: 8, groups: 8, top_groups: 4, ..NOAUX_TC }, Logits::Random).bench());
     all

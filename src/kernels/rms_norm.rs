@@ -11,7 +11,7 @@ const ROWS_LISTED: Part = wgsl!("parts/rows_listed.wgsl");
 const LIST_BINDING: u32 = 12;
 
 pub struct RmsNorm<'a> {
-    /// `[rows, cols]`, zeros from column `dim` on
+    /// `[rows, cols]` or wider, zeros from column `dim` on
     pub x: &'a Tensor,
     /// `[cols]`, zeros from `dim` on
     pub weight: &'a Tensor,
@@ -27,23 +27,25 @@ pub struct RmsNorm<'a> {
 
 params!(
     /// As `rms_norm.wgsl` has it.
-    Params { stride: u32, dim: u32, eps: f32 }
+    Params { x_stride: u32, stride: u32, dim: u32, eps: f32 }
 );
 
 fn program(lanes: Lanes, listed: bool) -> Program {
-    lanes.apply(Program::new("rms_norm", Params::FIELDS, [BODY, if listed { ROWS_LISTED } else { ROWS_ALL }]))
+    let program = lanes.apply(Program::new("rms_norm", Params::FIELDS, [BODY, if listed { ROWS_LISTED } else { ROWS_ALL }]));
+    let storage = lanes.storage();
+    program.quads("x", storage).quads("gain", storage).puts("y", storage)
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    Lanes::WHOLE.iter().flat_map(|&lanes| [false, true].map(|listed| program(lanes, listed))).collect()
+    Lanes::ALL.iter().flat_map(|&lanes| [false, true].map(|listed| program(lanes, listed))).collect()
 }
 
 impl Kernel for RmsNorm<'_> {
     fn launches(&self, gpu: &Gpu) -> Vec<Launch> {
         let cols = self.weight.len();
         assert!(cols.is_multiple_of(4) && self.dim <= cols, "rms_norm: dim {} of {cols} columns", self.dim);
-        let params = Params { stride: cols as u32 / 4, dim: self.dim as u32, eps: self.eps };
-        let launch = Launch::new(program(Lanes::whole(gpu), self.listed.is_some()), params);
+        let params = Params { x_stride: self.x.dim(1) / 4, stride: cols as u32 / 4, dim: self.dim as u32, eps: self.eps };
+        let launch = Launch::new(program(Lanes::of(gpu), self.listed.is_some()), params);
         let launch = launch.read(self.x).read(self.weight).write(self.y);
         let launch = self.listed.iter().fold(launch, |launch, listed| launch.read_at(LIST_BINDING, listed));
         let row_bytes = 4 * (self.count * cols) as u64;
@@ -75,9 +77,9 @@ fn case(rows: usize, dim: usize, listed: Option<&'static [u32]>) -> Case {
         let all: Vec<u32> = (0..rows as u32).collect();
         let chosen = listed.unwrap_or(&all);
         let expected: Vec<f32> = chosen.iter().flat_map(|&row| reference(&x[row as usize * cols..][..cols], &weight, dim, eps)).collect();
-        let (x, weight) = (stage.f32(&[rows, cols], &x)?, stage.f32(&[cols], &weight)?);
+        let (x, weight) = (stage.quads(&[rows, cols], &x)?, stage.quads(&[cols], &weight)?);
         let list = listed.map(|list| stage.u32(&[list.len()], list)).transpose()?;
-        let y = stage.fresh(&[chosen.len() + 1, cols])?;
+        let y = stage.fresh_quads(&[chosen.len() + 1, cols])?;
         stage.run(RmsNorm { x: &x, weight: &weight, y: &y, listed: list.as_ref(), count: chosen.len(), dim, eps });
         stage.expect("y", &y, &expected, F32_SUMS);
         stage.finish()

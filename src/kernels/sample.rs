@@ -1,10 +1,11 @@
 //! The next token of each output row: greedy, or drawn after temperature, top-k, top-p and min-p (DEEPSEEK.md §9.3).
 
 use super::case::{Case, Check, Rng, Stage, UNTOUCHED};
-use super::{Lanes, Rows};
+use super::{BatchRow, Lanes, Rows, bind_batch, with_batch};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::sampler::Sampling;
 use crate::{params, wgsl};
+use bytemuck::Zeroable;
 
 const BODY: Part = wgsl!("sample.wgsl");
 
@@ -18,7 +19,7 @@ pub struct Sample<'a> {
     pub sampling: &'a Tensor,
     /// Row of the step of each output, `[outputs]`
     pub listed: &'a Tensor,
-    /// `[rows, 4]`: token, position, sequence, whether the token is the sequence's last sampled one
+    /// `[MAX_ROWS]` of [`super::BatchRow`]
     pub batch: &'a Tensor,
     /// `[sequences]`
     pub sampled: &'a Tensor,
@@ -32,7 +33,7 @@ params!(
 );
 
 fn program(lanes: Lanes) -> Program {
-    lanes.apply(Program::new("sample", Params::FIELDS, [BODY]))
+    with_batch(lanes.apply(Program::new("sample", Params::FIELDS, [BODY])))
 }
 
 pub(super) fn programs() -> Vec<Program> {
@@ -42,8 +43,8 @@ pub(super) fn programs() -> Vec<Program> {
 impl Kernel for Sample<'_> {
     fn launches(&self, gpu: &Gpu) -> Vec<Launch> {
         let launch = Launch::new(program(Lanes::whole(gpu)), Params { stride: self.logits.dim(1) });
-        let launch = launch.read(self.logits).read(self.sampling).read(self.listed).read(self.batch).write(self.sampled);
-        vec![launch.uniform(&self.rows.step).grid(self.outputs, 1, 1).writes(4 * self.outputs as u64)]
+        let launch = launch.read(self.logits).read(self.sampling).read(self.listed).write(self.sampled);
+        vec![bind_batch(launch.uniform(&self.rows.step), self.batch).grid(self.outputs, 1, 1).writes(4 * self.outputs as u64)]
     }
 }
 
@@ -81,13 +82,13 @@ fn case(name: &'static str, settings: Vec<Sampling>, tokens: usize, logits_of: f
         let logits: Vec<f32> =
             (0..outputs * stride).map(|i| if i % stride < tokens { logits_of(&mut rng, i % stride) } else { 1e9 }).collect();
         // Output i is row 2i + 1 of the step and sequence (i + 1) % n.
-        let mut batch = vec![[0; 4]; 2 * outputs + 1];
+        let mut batch = vec![BatchRow::zeroed(); 2 * outputs + 1];
         let mut rows = vec![[0; SAMPLING_WORDS]; outputs + 1];
         let mut expected = vec![UNTOUCHED; outputs + 1];
         for (i, sampling) in settings.iter().enumerate() {
             let (position, id) = clear_position(&logits[i * stride..][..tokens], sampling, tokens, 100 * i as u32);
             let sequence = (i + 1) % outputs;
-            batch[2 * i + 1] = [0, position, sequence as u32, 0];
+            batch[2 * i + 1] = BatchRow { position, sequence: sequence as u32, ..BatchRow::zeroed() };
             rows[sequence] = sampling.gpu_row(tokens);
             // The last output is dead.
             expected[sequence] = if i + 1 < outputs || outputs == 1 { id } else { UNTOUCHED };

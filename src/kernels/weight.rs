@@ -2,10 +2,13 @@
 
 pub use crate::checkpoint::BLOCK_COLS;
 use crate::checkpoint::{Scale, WeightFormat};
-use crate::gpu::{Gpu, GpuError, Launch, Part, Program, Tensor};
+use crate::gpu::{Element, Gpu, GpuError, Launch, Part, Program, Storage, Tensor};
 use crate::wgsl;
 
 pub(super) const BLOCK: Part = wgsl!("parts/block.wgsl");
+const FOUR_ROWS: Part = wgsl!("parts/four_rows.wgsl");
+const ORDER_ROWS: Part = wgsl!("parts/order_rows.wgsl");
+const ORDER_WOVEN: Part = wgsl!("parts/order_woven.wgsl");
 const F32: Part = wgsl!("parts/weight_f32.wgsl");
 const F16: Part = wgsl!("parts/weight_f16.wgsl");
 const BF16: Part = wgsl!("parts/weight_bf16.wgsl");
@@ -27,8 +30,12 @@ pub struct Weight {
     pub rows: usize,
     /// As stored: a multiple of [`BLOCK_COLS`], zeros beyond the matrix's own.
     pub cols: usize,
+    pub storage: Storage,
     pub slabs: Vec<Slab>,
 }
+
+/// Rows that are woven together in images (`parts/order_woven.wgsl`).
+const WOVEN_ROWS: usize = 32;
 
 /// Whole rows of a weight in one binding.
 pub struct Slab {
@@ -54,9 +61,13 @@ impl Weight {
         limit_bytes: u64,
     ) -> Result<Self, GpuError> {
         let cols = cols.next_multiple_of(BLOCK_COLS);
+        let storage = gpu.activation_storage();
+        let limit_bytes = limit_bytes.min(gpu.max_tensor_bytes(storage));
         let (row_bytes, scale_bytes) = (format.row_bytes(cols), format.scale_row_bytes(cols));
         let widest = row_bytes.max(scale_bytes) as u64;
-        let units = limit_bytes / (widest * unit_rows as u64).max(1);
+        // An image is filled up to whole rows of its own and whole woven rows.
+        let spare = if storage == Storage::Buffer { 0 } else { (WOVEN_ROWS as u64 * widest).next_multiple_of(1 << 16) };
+        let units = limit_bytes.min(gpu.max_tensor_bytes(storage).saturating_sub(spare)) / (widest * unit_rows as u64).max(1);
         if units == 0 {
             let size_bytes = widest * unit_rows as u64;
             return Err(GpuError::TooLargeForBinding { what: name.to_string(), size_bytes, limit_bytes });
@@ -64,30 +75,21 @@ impl Weight {
         let slab_rows = (units as usize).saturating_mul(unit_rows);
         let slabs = (0..rows).step_by(slab_rows).map(|row_begin| {
             let rows = slab_rows.min(rows - row_begin);
-            let quants = gpu.zeros_u32(name, &[rows, row_bytes / 4])?;
-            let scales = (scale_bytes > 0).then(|| gpu.zeros_u32(name, &[rows, scale_bytes / 4])).transpose()?;
+            let (stored, words) = match storage {
+                Storage::Buffer => (rows, Storage::Buffer),
+                _ => (rows.next_multiple_of(WOVEN_ROWS), Storage::WordImage),
+            };
+            let quants = gpu.stored(name, &[stored, row_bytes / 4], Element::U32, storage)?;
+            let scales = (scale_bytes > 0).then(|| gpu.stored(name, &[stored, scale_bytes / 4], Element::U32, words)).transpose()?;
             Ok(Slab { row_begin, rows, quants, scales })
         });
         let slabs = slabs.collect::<Result<_, _>>()?;
-        Ok(Self { name: name.to_string(), format, rows, cols, slabs })
+        Ok(Self { name: name.to_string(), format, rows, cols, storage, slabs })
     }
 
-    /// Writes packed rows from `row` on.
-    pub fn write_rows(&self, gpu: &Gpu, row: usize, quants: &[u8], scales: &[u8]) {
-        let (row_bytes, scale_bytes) = (self.format.row_bytes(self.cols), self.format.scale_row_bytes(self.cols));
-        let count = quants.len() / row_bytes;
-        for slab in &self.slabs {
-            let begin = row.max(slab.row_begin);
-            let end = (row + count).min(slab.row_begin + slab.rows);
-            if begin >= end {
-                continue;
-            }
-            let cut = |bytes: &[u8], each: usize| bytes[(begin - row) * each..(end - row) * each].to_vec();
-            gpu.write(&slab.quants, ((begin - slab.row_begin) * row_bytes) as u64, &cut(quants, row_bytes));
-            if let Some(tensor) = &slab.scales {
-                gpu.write(tensor, ((begin - slab.row_begin) * scale_bytes) as u64, &cut(scales, scale_bytes));
-            }
-        }
+    /// Takes packed rows from the first to the last.
+    pub fn writer<'a>(&'a self, gpu: &'a Gpu) -> WeightWriter<'a> {
+        WeightWriter { weight: self, gpu, row: 0, quants: vec![], scales: vec![] }
     }
 
     /// Bytes of one row as stored, scales included.
@@ -100,21 +102,93 @@ impl Weight {
     }
 }
 
-/// Adds the parts that decode a format.
-pub fn with_weight(program: Program, format: WeightFormat) -> Program {
-    let program = program.with(BLOCK);
+/// Brings packed rows to the device in order.
+pub struct WeightWriter<'a> {
+    weight: &'a Weight,
+    gpu: &'a Gpu,
+    /// Rows that are on the device.
+    row: usize,
+    /// Rows that wait for those they are woven with.
+    quants: Vec<u8>,
+    scales: Vec<u8>,
+}
+
+impl WeightWriter<'_> {
+    /// Adds rows after those added before.
+    pub fn push(&mut self, quants: &[u8], scales: &[u8]) {
+        self.quants.extend_from_slice(quants);
+        self.scales.extend_from_slice(scales);
+        let row_bytes = self.weight.format.row_bytes(self.weight.cols);
+        while let Some(slab) = self.weight.slabs.iter().find(|slab| (slab.row_begin..slab.row_begin + slab.rows).contains(&self.row)) {
+            let left = slab.row_begin + slab.rows - self.row;
+            let waiting = self.quants.len() / row_bytes;
+            let count = match self.weight.storage {
+                _ if waiting >= left => left,
+                Storage::Buffer => waiting,
+                _ => waiting / WOVEN_ROWS * WOVEN_ROWS,
+            };
+            if count == 0 {
+                return;
+            }
+            self.write(slab, count);
+        }
+    }
+
+    fn write(&mut self, slab: &Slab, count: usize) {
+        let Self { weight, gpu, row, quants, scales } = self;
+        let (row_bytes, scale_bytes) = (weight.format.row_bytes(weight.cols), weight.format.scale_row_bytes(weight.cols));
+        let at = *row - slab.row_begin;
+        let put = |tensor: &Tensor, bytes: &[u8], each: usize, piece: usize| {
+            let offset = (at * each) as u64;
+            match weight.storage {
+                Storage::Buffer => gpu.write(tensor, offset, bytes),
+                _ => gpu.write(tensor, offset, &woven(bytes, each, piece)),
+            }
+        };
+        put(&slab.quants, &quants[..count * row_bytes], row_bytes, 16);
+        if let Some(tensor) = &slab.scales {
+            put(tensor, &scales[..count * scale_bytes], scale_bytes, 4);
+        }
+        quants.drain(..count * row_bytes);
+        scales.drain(..count * scale_bytes);
+        *row += count;
+    }
+}
+
+/// Rows of `row_bytes` in pieces of `piece` bytes, each 32 rows woven as `parts/order_woven.wgsl` reads them.
+fn woven(rows: &[u8], row_bytes: usize, piece: usize) -> Vec<u8> {
+    let tile_bytes = WOVEN_ROWS * row_bytes;
+    let mut out = vec![0; rows.len().next_multiple_of(tile_bytes)];
+    for (row, bytes) in rows.chunks(row_bytes).enumerate() {
+        let lane = row % 4 * 8 + row / 4 % 8;
+        let tile = &mut out[row / WOVEN_ROWS * tile_bytes..][..tile_bytes];
+        for (i, bytes) in bytes.chunks(piece).enumerate() {
+            tile[(i * WOVEN_ROWS + lane) * piece..][..piece].copy_from_slice(bytes);
+        }
+    }
+    out
+}
+
+/// Adds the parts that decode a format, for the body's own use.
+pub fn with_weight(program: Program, format: WeightFormat, storage: Storage) -> Program {
+    let (order, words) = match storage {
+        Storage::Buffer => (ORDER_ROWS, Storage::Buffer),
+        _ => (ORDER_WOVEN, Storage::WordImage),
+    };
+    let program = program.with(BLOCK).with(FOUR_ROWS).with(order).quads_u32_at(WEIGHT_BINDING, "weight", storage);
+    let scaled = |program: Program| program.words_at(SCALE_BINDING, "scale", words);
     match format {
         WeightFormat::F32 => program.with(F32),
         WeightFormat::F16 => program.with(F16),
         WeightFormat::Bf16 => program.with(BF16),
-        WeightFormat::Fp8 => program.with(FP8),
+        WeightFormat::Fp8 => scaled(program.with(FP8)),
         WeightFormat::Affine { bits, group, scale } => {
             let scale = match scale {
                 Scale::F16 => SCALE_F16,
                 Scale::Bf16 => SCALE_BF16,
                 Scale::F32 => SCALE_F32,
             };
-            program.with(if bits == 4 { AFFINE4 } else { AFFINE8 }).with(scale).set("GROUP", u32::from(group))
+            scaled(program.with(if bits == 4 { AFFINE4 } else { AFFINE8 }).with(scale).set("GROUP", u32::from(group)))
         }
     }
 }

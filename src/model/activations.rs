@@ -1,9 +1,10 @@
 //! What a step writes on its way, allocated once for the largest step.
 
-use super::weights::{pad, q_rope_begin};
+use super::arrange::Columns;
+use super::weights::pad;
 use super::{ModelConfig, ModelError};
 use crate::gpu::{Gpu, Tensor};
-use crate::kernels::{PAGE, SAMPLING_WORDS, tile_bound};
+use crate::kernels::{MAX_ROWS, PAGE, SAMPLING_WORDS, tile_bound};
 
 /// Room for `rows` rows, of which `outputs` have logits, of `sequences` sequences of up to `context` tokens.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +20,7 @@ pub struct Activations {
     /// Live rows and outputs, for kernels over rows and for those over outputs.
     pub step: Tensor,
     pub head_step: Tensor,
-    /// `[rows, 4]`: token, position, sequence, whether the token is the sequence's last sampled one
+    /// `[MAX_ROWS]` of [`crate::kernels::BatchRow`]
     pub batch: Tensor,
     /// `[outputs]`: row of each output
     pub listed: Tensor,
@@ -29,21 +30,23 @@ pub struct Activations {
     pub sampled: Tensor,
     /// `[sequences, pages]`
     pub page_table: Tensor,
-    /// `[context, rope / 2, 2]`: cos, sin
+    /// cos and sin, `[context, rope]`
     pub rotary: Tensor,
-    /// The residual, `[rows, hidden]`
-    pub x: Tensor,
+    /// The residual, `[rows, hidden]`: attention takes it from the first to the second, the FFN back.
+    pub x: [Tensor; 2],
+    /// The residual after routed experts, where a shared FFN by itself follows.
+    pub routed: Tensor,
+    /// The residual normalised, for many rows; with few a place for sums on their way.
     pub normed: Tensor,
-    pub q_a: Tensor,
+    /// What the first projection gives, as [`Columns`] says.
+    pub inward: Tensor,
+    /// The queries' latent, normalised, for many rows.
     pub q_a_normed: Tensor,
-    /// `[rows, heads * nope, then heads * rope_cols]`
+    /// Queries of a model with a latent for them.
     pub q: Tensor,
-    /// Numbers from head to head of q's rotary part.
-    pub rope_cols: usize,
-    /// `[rows, latent + rope]`
-    pub kv_a: Tensor,
+    /// Queries in the latent space, `[rows, heads, latent + rope]`
+    pub query: Tensor,
     /// `[rows, heads, latent]`
-    pub alpha: Tensor,
     pub zeta: Tensor,
     /// `[rows, heads * v]`
     pub o: Tensor,
@@ -51,12 +54,12 @@ pub struct Activations {
     pub dense_h: Tensor,
     pub shared_h: Tensor,
     pub router_logits: Tensor,
-    /// `[rows, top_k]`
+    /// `[rows, slots]`: top_k and the experts that every row takes
     pub chosen: Tensor,
     pub chosen_weights: Tensor,
-    /// `[rows, top_k, width]`
+    /// `[rows, slots, width]`
     pub expert_h: Tensor,
-    /// `[rows, top_k, hidden]`
+    /// `[rows, slots, hidden]`
     pub expert_y: Tensor,
     pub order: Tensor,
     pub tiles: Tensor,
@@ -68,48 +71,53 @@ pub struct Activations {
 impl Activations {
     pub fn new(gpu: &Gpu, config: &ModelConfig, room: Room) -> Result<Self, ModelError> {
         let Room { rows, outputs, sequences, context } = room;
-        let (hidden, heads, latent) = (pad(config.hidden), config.heads, pad(config.kv_lora_rank));
-        let rope_cols = pad(config.rope);
-        let q_a = pad(config.q_lora_rank.unwrap_or(1));
-        let (experts, top_k, width, shared) = match &config.moe {
-            Some(moe) => (moe.experts, moe.top_k, pad(moe.width), pad(moe.shared_width.max(1))),
+        let (hidden, heads) = (pad(config.hidden), config.heads);
+        let columns = Columns::of(config);
+        let (experts, slots, width, shared) = match &config.moe {
+            // At most as many experts as a shared FFN can be cut into.
+            Some(moe) => {
+                let cut = moe.shared_width / moe.width;
+                (moe.experts + cut, moe.top_k + cut, pad(moe.width), pad(moe.shared_width.max(1)))
+            }
             None => (1, 1, 32, 32),
         };
         let dense = (0..config.layers).any(|layer| !config.is_moe(layer));
         let intermediate = if dense { pad(config.intermediate) } else { 32 };
-        let slots = rows * top_k;
-        let z = |what: &str, shape: &[usize]| gpu.zeros(what, shape);
+        let z = |what: &str, shape: &[usize]| gpu.activation(what, shape);
         let u = |what: &str, shape: &[usize]| gpu.zeros_u32(what, shape);
+        // A head's values that are not made of quads go to a buffer, number by number.
+        let o_cols = pad(heads * config.v_dim);
+        let o = if config.v_dim.is_multiple_of(4) { z("o", &[rows, o_cols])? } else { gpu.zeros("o", &[rows, o_cols])? };
+        let q_cols = config.q_lora_rank.map_or(4, |_| columns.q);
         Ok(Self {
             step: gpu.uniform("step", 4)?,
             head_step: gpu.uniform("head_step", 4)?,
-            batch: u("batch", &[rows, 4])?,
+            batch: gpu.uniform("batch", 4 * MAX_ROWS)?,
             listed: u("listed", &[outputs])?,
             sampling: u("sampling", &[sequences, SAMPLING_WORDS])?,
             sampled: u("sampled", &[sequences])?,
             page_table: u("page_table", &[sequences, context.div_ceil(PAGE)])?,
-            rotary: gpu.tensor("rotary", &[context, config.rope / 2, 2], &config.rotary.table(context))?,
-            x: z("x", &[rows, hidden])?,
+            rotary: gpu.activation_of("rotary", &[context, columns.rope], &config.rotary.table(context, columns.rope))?,
+            x: [z("x", &[rows, hidden])?, z("x", &[rows, hidden])?],
+            routed: z("routed", &[rows, hidden])?,
             normed: z("normed", &[rows, hidden])?,
-            q_a: z("q_a", &[rows, q_a])?,
-            q_a_normed: z("q_a_normed", &[rows, q_a])?,
-            q: z("q", &[rows, q_rope_begin(config) + heads * rope_cols])?,
-            rope_cols,
-            kv_a: z("kv_a", &[rows, latent + rope_cols])?,
-            alpha: z("alpha", &[rows, heads, latent])?,
-            zeta: z("zeta", &[rows, heads, latent])?,
-            o: z("o", &[rows, pad(heads * config.v_dim)])?,
+            inward: z("inward", &[rows, columns.inward])?,
+            q_a_normed: z("q_a_normed", &[rows, pad(config.q_lora_rank.unwrap_or(1))])?,
+            q: z("q", &[rows, q_cols])?,
+            query: z("query", &[rows, heads, columns.latent + columns.rope])?,
+            zeta: z("zeta", &[rows, heads, columns.latent])?,
+            o,
             dense_h: z("dense_h", &[rows, 1, intermediate])?,
             shared_h: z("shared_h", &[rows, 1, shared])?,
-            router_logits: z("router_logits", &[rows, experts])?,
-            chosen: u("chosen", &[rows, top_k])?,
-            chosen_weights: z("chosen_weights", &[rows, top_k])?,
-            expert_h: z("expert_h", &[rows, top_k, width])?,
-            expert_y: z("expert_y", &[rows, top_k, hidden])?,
-            order: u("order", &[slots])?,
-            tiles: u("tiles", &[tile_bound(slots, experts).max(1), 4])?,
+            router_logits: gpu.zeros("router_logits", &[rows, experts])?,
+            chosen: u("chosen", &[rows, slots])?,
+            chosen_weights: gpu.zeros("chosen_weights", &[rows, slots])?,
+            expert_h: z("expert_h", &[rows, slots, width])?,
+            expert_y: z("expert_y", &[rows, slots, hidden])?,
+            order: u("order", &[rows * slots])?,
+            tiles: u("tiles", &[tile_bound(rows * slots, experts).max(1), 4])?,
             output_normed: z("output_normed", &[outputs, hidden])?,
-            logits: z("logits", &[outputs, config.vocab_size])?,
+            logits: gpu.zeros("logits", &[outputs, config.vocab_size])?,
         })
     }
 }

@@ -17,7 +17,7 @@ pub struct Cache {
 impl Cache {
     pub fn new(gpu: &Gpu, config: &ModelConfig, pages: usize) -> Result<Self, ModelError> {
         let entry = config.cache_entry();
-        let layer = |_| gpu.zeros("latent cache", &[pages * PAGE, entry]);
+        let layer = |_| gpu.activation("latent cache", &[pages * PAGE, entry]);
         let layers = (0..config.layers).map(layer).collect::<Result<_, _>>()?;
         let free = (0..pages as u32).rev().collect();
         Ok(Self { layers, users: vec![0; pages], free, entry_bytes: 4 * entry as u64 })

@@ -1,7 +1,10 @@
 //! One step of the model, in the paper's order, for any mix of rows (DEEPSEEK.md §3.1, §4.1).
+//!
+//! With few rows a sublayer's norm happens where its input is read; many rows are normalised first.
 
 use super::activations::Activations;
-use super::weights::{Attention, Ffn, Mlp, Moe, Query, Weights, q_rope_begin};
+use super::arrange::Columns;
+use super::weights::{Attention, Ffn, Mlp, Moe, Weights};
 use super::{Cache, ModelConfig, Trace};
 use crate::gpu::{Recorder, Tensor};
 use crate::kernels::*;
@@ -19,27 +22,31 @@ pub struct Step<'a> {
     pub outputs: Option<Rows>,
 }
 
+/// Weights of a router up to this size go through one workgroup a row, logits and choice in one.
+const MAX_GATE_NUMBERS: usize = 1 << 18;
+
 impl Step<'_> {
     /// Embeds the rows, runs every layer, and samples where logits are wanted.
     pub fn record(&self, r: &mut Recorder) {
         let Step { config, weights, s, rows, .. } = self;
+        let [x, x_mid] = &s.x;
         r.at("embed");
-        r.run(Embed { table: &weights.embed_tokens, batch: &s.batch, sampled: &s.sampled, x: &s.x, rows });
+        r.run(Embed { table: &weights.embed_tokens, batch: &s.batch, sampled: &s.sampled, x, rows });
         self.keep_hidden(r, 0);
         for (i, layer) in weights.layers.iter().enumerate() {
             r.at(format!("layer {i}"));
-            self.norm(r, &layer.input_layernorm);
-            self.attention(r, &layer.attention, &self.cache.layers[i]);
-            self.norm(r, &layer.post_attention_layernorm);
+            let normed = self.norm(r, x, &layer.input_layernorm);
+            self.attention(r, normed, &layer.attention, &self.cache.layers[i]);
+            let normed = self.norm(r, x_mid, &layer.post_attention_layernorm);
             match &layer.ffn {
-                Ffn::Dense(mlp) => self.mlp(r, mlp, &s.dense_h),
-                Ffn::Moe(moe) => self.moe(r, moe, i),
+                Ffn::Dense(mlp) => self.mlp(r, normed, mlp, &s.dense_h, x_mid),
+                Ffn::Moe(moe) => self.moe(r, normed, moe, i),
             }
             self.keep_hidden(r, i + 1);
         }
         if let Some(outputs) = &self.outputs {
             r.at("head");
-            let (x, y, listed) = (&s.x, &s.output_normed, Some(&s.listed));
+            let (y, listed) = (&s.output_normed, Some(&s.listed));
             r.run(RmsNorm { x, weight: &weights.norm, y, listed, count: outputs.count, dim: config.hidden, eps: config.rms_eps });
             r.run(linear(y, weights.head(), &s.logits, outputs));
             let (logits, sampling, batch, sampled) = (&s.logits, &s.sampling, &s.batch, &s.sampled);
@@ -47,52 +54,56 @@ impl Step<'_> {
         }
     }
 
-    /// normed = RMS(x)
-    fn norm(&self, r: &mut Recorder, weight: &Tensor) {
-        let (x, y) = (&self.s.x, &self.s.normed);
-        r.run(RmsNorm { x, weight, y, listed: None, count: self.rows.count, dim: self.config.hidden, eps: self.config.rms_eps });
+    /// A sublayer's input: RMS(x), at once or on the way.
+    fn norm<'a>(&'a self, r: &mut Recorder, x: &'a Tensor, gain: &'a Tensor) -> Input<'a> {
+        let (dim, eps) = (self.config.hidden, self.config.rms_eps);
+        if self.rows.few {
+            return Input { x, norm: Some(Norm { gain, dim, eps }) };
+        }
+        let y = &self.s.normed;
+        r.run(RmsNorm { x, weight: gain, y, listed: None, count: self.rows.count, dim, eps });
+        Input { x: y, norm: None }
     }
 
-    /// x += W_o · BV · softmax(scale · (BKᵀ q_nope · latent + q_rope · k_rope)) latent
-    fn attention(&self, r: &mut Recorder, w: &Attention, cache: &Tensor) {
+    /// x_mid = x + W_o · BV · softmax(scale · [BKᵀ q_nope ; rope(q_rope)] · [latent ; k_rope]) latent
+    fn attention(&self, r: &mut Recorder, input: Input, w: &Attention, cache: &Tensor) {
         let Step { config, weights, s, rows, .. } = self;
-        let heads = config.heads;
-        let q_begin = q_rope_begin(config);
-        let rope_stride = s.rope_cols;
-        let columns = Some(&weights.q_columns);
-        match &w.q {
-            Query::Direct { q_proj } => r.run(Linear { columns, ..linear(&s.normed, q_proj, &s.q, rows) }),
-            Query::Lora { q_a_proj, q_a_bias, q_a_layernorm, q_b_proj } => {
-                r.run(Linear { bias: q_a_bias.as_ref(), ..linear(&s.normed, q_a_proj, &s.q_a, rows) });
-                let dim = config.q_lora_rank.unwrap_or(0);
-                let (x, y) = (&s.q_a, &s.q_a_normed);
-                r.run(RmsNorm { x, weight: q_a_layernorm, y, listed: None, count: rows.count, dim, eps: config.lora_eps });
-                r.run(Linear { columns, ..linear(y, q_b_proj, &s.q, rows) });
+        let (heads, columns) = (config.heads, Columns::of(config));
+        let quads = Some(&weights.inward_quads);
+        r.run(Linear { norm: input.norm, columns: quads, bias: w.inward_bias.as_ref(), ..linear(input.x, &w.inward, &s.inward, rows) });
+        let q = match &w.q_lora {
+            None => &s.inward,
+            Some(lora) => {
+                let (dim, eps, gain) = (config.q_lora_rank.unwrap_or(0), config.lora_eps, &lora.q_a_layernorm);
+                let columns = Some(&weights.q_quads);
+                if rows.few {
+                    let norm = Some(Norm { gain, dim, eps });
+                    r.run(Linear { norm, columns, ..linear(&s.inward, &lora.q_b_proj, &s.q, rows) });
+                } else {
+                    let y = &s.q_a_normed;
+                    r.run(RmsNorm { x: &s.inward, weight: gain, y, listed: None, count: rows.count, dim, eps });
+                    r.run(Linear { columns, ..linear(y, &lora.q_b_proj, &s.q, rows) });
+                }
+                &s.q
             }
-        }
-        r.run(Rope { batch: &s.batch, rotary: &s.rotary, q: &s.q, heads, begin: q_begin, head_stride: rope_stride, rows });
-
-        let (columns, bias) = (Some(&weights.kv_a_columns), w.kv_a_bias.as_ref());
-        r.run(Linear { columns, bias, ..linear(&s.normed, &w.kv_a_proj_with_mqa, &s.kv_a, rows) });
-        r.run(LatentAppend {
-            u: &s.kv_a,
-            weight: &w.kv_a_layernorm,
-            batch: &s.batch,
-            page_table: &s.page_table,
+        };
+        r.run(MlaEnter {
+            x: q,
+            x_rope_begin: columns.q_rope_begin(config),
+            absorption: w.kv_b_key.as_ref().map(|weight| Absorption { weight, head_stride: columns.nope }),
+            u: &s.inward,
+            u_begin: columns.entry_begin,
+            gain: &w.kv_a_layernorm,
             rotary: &s.rotary,
+            batch: &s.batch,
+            y: &s.query,
             cache,
             latent_dim: config.kv_lora_rank,
             eps: config.lora_eps,
             rows,
         });
-
-        if let Some(weight) = &w.kv_b_key {
-            r.run(Absorb { q: &s.q, weight, alpha: &s.alpha, heads, rows });
-        }
         r.run(MlaAttention {
-            alpha: &s.alpha,
-            q: &s.q,
-            q_begin,
+            x: &s.query,
             cache,
             page_table: &s.page_table,
             batch: &s.batch,
@@ -102,26 +113,41 @@ impl Step<'_> {
             rows,
         });
         r.run(Linear { heads, ..linear(&s.zeta, &w.kv_b_value, &s.o, rows) });
-        r.run(Linear { add: true, bias: w.o_bias.as_ref(), ..linear(&s.o, &w.o_proj, &s.x, rows) });
+        let [x, x_mid] = &s.x;
+        r.run(Linear { base: Some(x), bias: w.o_bias.as_ref(), ..linear(&s.o, &w.o_proj, x_mid, rows) });
     }
 
-    /// x += W_down (silu(W_gate normed) ⊙ W_up normed)
-    fn mlp(&self, r: &mut Recorder, w: &Mlp, h: &Tensor) {
+    /// x = base + W_down (silu(W_gate normed) ⊙ W_up normed)
+    fn mlp(&self, r: &mut Recorder, input: Input, w: &Mlp, h: &Tensor, base: &Tensor) {
         let Step { s, rows, .. } = self;
-        r.run(FfnUp { x: &s.normed, weight: &w.gate_up, h, width: w.width, slots: Slots::Single, rows });
-        r.run(Linear { add: true, ..linear(h, &w.down, &s.x, rows) });
+        r.run(FfnUp { x: input.x, norm: input.norm, weight: &w.gate_up, h, width: w.width, slots: Slots::Single, rows });
+        r.run(Linear { base: Some(base), ..linear(h, &w.down, &s.x[0], rows) });
     }
 
-    /// x += Σ_chosen weight · MLP_expert(normed) + MLP_shared(normed)
-    fn moe(&self, r: &mut Recorder, w: &Moe, layer: usize) {
+    /// x = x_mid + Σ_chosen weight · MLP_expert(normed) + MLP_shared(normed)
+    fn moe(&self, r: &mut Recorder, input: Input, w: &Moe, layer: usize) {
         let Step { config, s, rows, .. } = self;
         let Some(moe) = &config.moe else { return };
-        r.run(linear(&s.normed, &w.gate, &s.router_logits, rows));
+        let slots = moe.top_k + w.shared_experts;
+        let all_experts = moe.experts + w.shared_experts;
+        let [chosen, weights] = [&s.chosen, &s.chosen_weights].map(|all| all.view(&[all.shape[0], slots]));
+        let [h, expert_y] = [&s.expert_h, &s.expert_y].map(|all| all.view(&[all.shape[0], slots, all.shape[2]]));
+        let logits = s.router_logits.view(&[s.router_logits.shape[0], moe.experts]);
+        let router = match input.norm {
+            Some(norm) if w.gate.slabs.len() == 1 && w.gate.rows * w.gate.cols <= MAX_GATE_NUMBERS => {
+                RouterInput::Gate { x: input.x, norm, weight: &w.gate }
+            }
+            norm => {
+                r.run(Linear { norm, ..linear(input.x, &w.gate, &logits, rows) });
+                RouterInput::Logits(&logits)
+            }
+        };
         r.run(MoeRoute {
-            logits: &s.router_logits,
+            input: router,
             correction: &w.correction,
-            chosen: &s.chosen,
-            weights: &s.chosen_weights,
+            chosen: &chosen,
+            weights: &weights,
+            shared_experts: w.shared_experts,
             scoring: moe.scoring,
             groups: moe.groups,
             top_groups: moe.top_groups,
@@ -130,39 +156,52 @@ impl Step<'_> {
             scaling: moe.scaling,
             rows,
         });
-        self.keep_router(r, layer);
-        let (h, weights, width) = (&s.expert_h, &s.chosen_weights, moe.width);
+        self.keep_router(r, layer, &chosen, &weights);
+
+        // A shared FFN by itself adds to what the routed experts leave on the second residual's other side.
+        let [x, x_mid] = &s.x;
+        let routed = if w.shared.is_some() { &s.routed } else { x };
+        let (experts, width) = (&w.experts, moe.width);
         if rows.few {
-            let slots = Slots::Routed(&s.chosen);
-            r.run(FfnUp { x: &s.normed, weight: &w.experts.gate_up, h, width, slots, rows });
-            r.run(FfnDown { h, weight: &w.experts.down, weights, y: &s.x, out: config.hidden, slots, rows });
+            let slots = Slots::Routed(&chosen);
+            r.run(FfnUp { x: input.x, norm: input.norm, weight: &experts.gate_up, h: &h, width, slots, rows });
+            let (base, scratch, out) = (x_mid, &s.normed, config.hidden);
+            r.run(FfnDown { h: &h, weight: &experts.down, weights: &weights, base, scratch, y: routed, out, slots, rows });
         } else {
-            r.run(MoeSort { chosen: &s.chosen, order: &s.order, tiles: &s.tiles, experts: moe.experts, rows });
+            r.run(MoeSort { chosen: &chosen, order: &s.order, tiles: &s.tiles, experts: all_experts, rows });
             let slots = Slots::Sorted(&s.tiles, &s.order);
-            r.run(FfnUp { x: &s.normed, weight: &w.experts.gate_up, h, width, slots, rows });
-            r.run(FfnDown { h, weight: &w.experts.down, weights, y: &s.expert_y, out: config.hidden, slots, rows });
-            r.run(MoeCombine { x: &s.expert_y, weights, y: &s.x, rows });
+            r.run(FfnUp { x: input.x, norm: None, weight: &experts.gate_up, h: &h, width, slots, rows });
+            let (base, scratch, out) = (x_mid, &s.normed, config.hidden);
+            r.run(FfnDown { h: &h, weight: &experts.down, weights: &weights, base, scratch, y: &expert_y, out, slots, rows });
+            r.run(MoeCombine { x: &expert_y, weights: &weights, base: x_mid, y: routed, rows });
         }
         if let Some(shared) = &w.shared {
-            self.mlp(r, shared, &s.shared_h);
+            self.mlp(r, input, shared, &s.shared_h, routed);
         }
     }
 
     fn keep_hidden(&self, r: &mut Recorder, index: usize) {
         if let Some(trace) = self.trace {
-            r.run(Copy { from: &self.s.x, to: &trace.hidden, begin: index * self.s.x.len() });
+            r.run(Copy { from: &self.s.x[0], to: &trace.hidden, begin: index * self.s.x[0].len() });
         }
     }
 
-    fn keep_router(&self, r: &mut Recorder, layer: usize) {
+    fn keep_router(&self, r: &mut Recorder, layer: usize, chosen: &Tensor, weights: &Tensor) {
         if let Some(trace) = self.trace {
-            r.run(Copy { from: &self.s.chosen, to: &trace.chosen, begin: layer * self.s.chosen.len() });
-            r.run(Copy { from: &self.s.chosen_weights, to: &trace.weights, begin: layer * self.s.chosen_weights.len() });
+            r.run(Copy { from: chosen, to: &trace.chosen, begin: layer * chosen.shape[0] * trace.slots });
+            r.run(Copy { from: weights, to: &trace.weights, begin: layer * chosen.shape[0] * trace.slots });
         }
     }
 }
 
+/// What a sublayer reads, and how it is normalised on the way.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    x: &'a Tensor,
+    norm: Option<Norm<'a>>,
+}
+
 /// y = weight · x
 fn linear<'a>(x: &'a Tensor, weight: &'a Weight, y: &'a Tensor, rows: &'a Rows) -> Linear<'a> {
-    Linear { x, weight, bias: None, columns: None, y, add: false, heads: 1, rows }
+    Linear { x, norm: None, weight, bias: None, columns: None, base: None, y, heads: 1, rows }
 }

@@ -117,7 +117,8 @@ impl<'a> Loader<'a> {
         let (row_bytes, scale_bytes) = (format.row_bytes(weight.cols), format.scale_row_bytes(weight.cols));
         let step = (PIECE_BYTES / (row_bytes + scale_bytes)).max(1);
         let (mut quants, mut scales) = (vec![], vec![]);
-        let mut row = 0;
+        let gpu = self.gpu;
+        let mut writer = weight.writer(gpu);
         for piece in pieces {
             for from in (0..piece.rows()).step_by(step) {
                 let count = step.min(piece.rows() - from);
@@ -137,8 +138,7 @@ impl<'a> Loader<'a> {
                         scales.resize(count * scale_bytes, 0);
                     }
                 }
-                weight.write_rows(self.gpu, row, &quants, &scales);
-                row += count;
+                writer.push(&quants, &scales);
                 self.wrote((quants.len() + scales.len()) as u64).await?;
             }
         }
@@ -161,20 +161,27 @@ impl<'a> Loader<'a> {
         let mut quants = vec![0u8; step * row_bytes];
         let mut scales = vec![0u8; step * scale_bytes];
         noise.fill(format, weight.cols, &mut quants, &mut scales);
+        let gpu = self.gpu;
+        let mut writer = weight.writer(gpu);
         for row in (0..shape[0]).step_by(step) {
             let count = step.min(shape[0] - row);
-            weight.write_rows(self.gpu, row, &quants[..count * row_bytes], &scales[..count * scale_bytes]);
+            writer.push(&quants[..count * row_bytes], &scales[..count * scale_bytes]);
             self.wrote((count * (row_bytes + scale_bytes)) as u64).await?;
         }
         Ok(weight)
     }
 
-    /// A vector of `len` numbers, stored with `cols` (zeros beyond `len`); with random weights `filler` everywhere.
-    pub fn vector(&mut self, name: &str, len: usize, cols: usize, filler: f32) -> Result<Tensor, ModelError> {
-        let mut values = match self.origin {
+    /// A vector of `len` numbers; with random weights `filler` everywhere.
+    pub fn numbers(&self, name: &str, len: usize, filler: f32) -> Result<Vec<f32>, ModelError> {
+        Ok(match self.origin {
             Origin::Checkpoint(checkpoint) => vector(checkpoint, name, len)?,
             Origin::Random { .. } => vec![filler; len],
-        };
+        })
+    }
+
+    /// [`Self::numbers`] stored with `cols`, zeros beyond `len`.
+    pub fn vector(&mut self, name: &str, len: usize, cols: usize, filler: f32) -> Result<Tensor, ModelError> {
+        let mut values = self.numbers(name, len, filler)?;
         values.resize(cols, 0.0);
         self.values(name, &values)
     }
@@ -182,6 +189,18 @@ impl<'a> Loader<'a> {
     /// A vector of given numbers.
     pub fn values(&mut self, name: &str, values: &[f32]) -> Result<Tensor, ModelError> {
         Ok(self.gpu.tensor(name, &[values.len()], values)?)
+    }
+
+    /// A norm's weight, or another vector that kernels read by quads, stored as activations are: zeros beyond `len`.
+    pub fn gain(&mut self, name: &str, len: usize) -> Result<Tensor, ModelError> {
+        let mut values = self.numbers(name, len, 1.0)?;
+        values.resize(super::weights::pad(len), 0.0);
+        self.gain_of(name, &values)
+    }
+
+    /// [`Self::gain`] of given numbers.
+    pub fn gain_of(&mut self, name: &str, values: &[f32]) -> Result<Tensor, ModelError> {
+        Ok(self.gpu.activation_of(name, &[values.len()], values)?)
     }
 
     pub fn indices(&mut self, name: &str, values: &[u32]) -> Result<Tensor, ModelError> {

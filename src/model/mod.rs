@@ -3,6 +3,7 @@
 //! Knows the models, not wgpu. Sequences and steps are `session`'s, text is `engine`'s business.
 
 mod activations;
+mod arrange;
 mod cache;
 pub mod config;
 mod error;
@@ -40,18 +41,21 @@ pub struct Model {
 pub struct Trace {
     /// `[layers + 1, rows, hidden]`
     pub hidden: Tensor,
-    /// `[layers, rows, top_k]`
+    /// A layer's `[rows, slots]` each `rows * self.slots` numbers
     pub chosen: Tensor,
     pub weights: Tensor,
+    /// The most slots of a layer.
+    pub slots: usize,
 }
 
 impl Trace {
     pub fn new(gpu: &Gpu, config: &ModelConfig, rows: usize) -> Result<Self, GpuError> {
-        let top_k = config.moe.as_ref().map_or(1, |moe| moe.top_k);
+        let slots = config.moe.as_ref().map_or(1, |moe| moe.top_k + moe.shared_width / moe.width);
         Ok(Self {
             hidden: gpu.zeros("hidden states", &[config.layers + 1, rows, pad(config.hidden)])?,
-            chosen: gpu.zeros_u32("chosen experts", &[config.layers, rows, top_k])?,
-            weights: gpu.zeros("experts' weights", &[config.layers, rows, top_k])?,
+            chosen: gpu.zeros_u32("chosen experts", &[config.layers, rows, slots])?,
+            weights: gpu.zeros("experts' weights", &[config.layers, rows, slots])?,
+            slots,
         })
     }
 }
@@ -111,6 +115,14 @@ impl Model {
     /// Bytes of weights on the device.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
+    }
+
+    /// Slots of a row in a layer: top_k and the experts that every row takes; 0 in a dense layer.
+    pub fn slots(&self, layer: usize) -> usize {
+        match (&self.weights.layers[layer].ffn, &self.config.moe) {
+            (weights::Ffn::Moe(experts), Some(moe)) => moe.top_k + experts.shared_experts,
+            _ => 0,
+        }
     }
 
     pub(crate) fn weights(&self) -> &Weights {

@@ -117,16 +117,16 @@ impl Rotary {
         Ok(Self::new(&frequencies, attention, scale))
     }
 
-    /// cos and sin of every position's turns, `[positions, pairs, 2]`.
+    /// cos and sin of every position's turns, `[positions, cols]`, zeros beyond the pairs' own.
     ///
     /// The product is rounded to f32 before cos and sin, as transformers does (DEEPSEEK.md §2.4).
-    pub fn table(&self, positions: usize) -> Vec<f32> {
-        let mut table = Vec::with_capacity(positions * self.frequencies.len() * 2);
-        for position in 0..positions {
-            for &frequency in &self.frequencies {
+    pub fn table(&self, positions: usize, cols: usize) -> Vec<f32> {
+        let mut table = vec![0.0; positions * cols];
+        for (position, row) in table.chunks_mut(cols).enumerate() {
+            for (turn, &frequency) in row.chunks_mut(2).zip(&self.frequencies) {
                 let (sin, cos) = f64::from(position as f32 * frequency).sin_cos();
-                table.push((cos * f64::from(self.attention_factor)) as f32);
-                table.push((sin * f64::from(self.attention_factor)) as f32);
+                turn[0] = (cos * f64::from(self.attention_factor)) as f32;
+                turn[1] = (sin * f64::from(self.attention_factor)) as f32;
             }
         }
         table

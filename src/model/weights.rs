@@ -1,15 +1,13 @@
-//! The model's weights on the device, under the checkpoint's names.
-//!
-//! Rows stay in the checkpoint's order; where a result needs another layout (a head's rotary part apart from the rest,
-//! padding), a table of columns says where each row's result goes.
+//! The model's weights on the device, under the checkpoint's names; what is read together lies together.
 
+use super::arrange::{Arrangement, Columns};
 use super::config::SourceLayout;
 use super::llama::{self, Shape};
-use super::load::{Loader, Piece};
+use super::load::{Loader, Origin, Piece};
 use super::{ModelConfig, ModelError};
-use crate::checkpoint::{Checkpoint, CheckpointError, Matrix};
+use crate::checkpoint::{Checkpoint, CheckpointError, Matrix, Scale, WeightFormat};
 use crate::gpu::Tensor;
-use crate::kernels::Weight;
+use crate::kernels::{MAX_EXPERTS, Weight};
 
 pub struct Weights {
     pub embed_tokens: Weight,
@@ -17,10 +15,10 @@ pub struct Weights {
     pub norm: Tensor,
     /// None when tied to `embed_tokens`.
     pub lm_head: Option<Weight>,
-    /// Where rows of `q_proj` or `q_b_proj` go: `[heads * (nope + rope)]`
-    pub q_columns: Tensor,
-    /// Where rows of `kv_a_proj_with_mqa` go.
-    pub kv_a_columns: Tensor,
+    /// Where rows of `q_b_proj` go, by quads.
+    pub q_quads: Tensor,
+    /// Where rows of the first projection go, by quads.
+    pub inward_quads: Tensor,
 }
 
 pub struct Layer {
@@ -31,9 +29,11 @@ pub struct Layer {
 }
 
 pub struct Attention {
-    pub q: Query,
-    pub kv_a_proj_with_mqa: Weight,
-    pub kv_a_bias: Option<Tensor>,
+    /// All that reads the layer's input: `q_proj` or `q_a_proj`, then `kv_a_proj_with_mqa`.
+    pub inward: Weight,
+    pub inward_bias: Option<Tensor>,
+    /// With a latent for queries.
+    pub q_lora: Option<QueryLora>,
     pub kv_a_layernorm: Tensor,
     /// The key half of `kv_b_proj`, `[heads * nope, c]`; none when `nope` is 0.
     pub kv_b_key: Option<Weight>,
@@ -43,10 +43,9 @@ pub struct Attention {
     pub o_bias: Option<Tensor>,
 }
 
-#[allow(clippy::large_enum_variant, reason = "one a layer: a box would save nothing that counts")]
-pub enum Query {
-    Direct { q_proj: Weight },
-    Lora { q_a_proj: Weight, q_a_bias: Option<Tensor>, q_a_layernorm: Tensor, q_b_proj: Weight },
+pub struct QueryLora {
+    pub q_a_layernorm: Tensor,
+    pub q_b_proj: Weight,
 }
 
 /// `[gate ; up]` as one weight, and `down`.
@@ -65,45 +64,17 @@ pub enum Ffn {
 pub struct Moe {
     pub gate: Weight,
     pub correction: Tensor,
+    /// The routed experts, then those of `shared_experts`.
     pub experts: Mlp,
+    /// The shared FFN cut into experts of the routed ones' width, which every row takes.
+    pub shared_experts: usize,
+    /// The shared FFN by itself, where it cannot be cut so.
     pub shared: Option<Mlp>,
 }
 
 /// Sizes as stored: what activations and weights are padded to.
 pub fn pad(size: usize) -> usize {
     size.next_multiple_of(crate::kernels::BLOCK_COLS)
-}
-
-/// First column of the heads' rotary parts in a row of q: all nope parts come before.
-pub fn q_rope_begin(config: &ModelConfig) -> usize {
-    (config.heads * config.nope).next_multiple_of(4)
-}
-
-fn q_columns(config: &ModelConfig) -> Vec<u32> {
-    let (n, r) = (config.nope, config.rope);
-    let begin = q_rope_begin(config);
-    if let SourceLayout::Llama(Shape { groups, head_dim }) = config.source {
-        let block = |head: usize| begin + head * pad(r) + head / (config.heads / groups) * head_dim;
-        return (0..config.heads).flat_map(|head| (0..head_dim).map(move |i| (block(head) + i) as u32)).collect();
-    }
-    let column = |head: usize, i: usize| if i < n { head * n + i } else { begin + head * pad(r) + rope_place(config, i - n) };
-    (0..config.heads).flat_map(|head| (0..n + r).map(move |i| column(head, i) as u32)).collect()
-}
-
-/// Where rotary number i stands in pair order.
-fn rope_place(config: &ModelConfig, i: usize) -> usize {
-    let half = config.rope / 2;
-    match config.rope_interleave {
-        true => i,
-        false if i < half => 2 * i,
-        false => 2 * (i - half) + 1,
-    }
-}
-
-fn kv_a_columns(config: &ModelConfig) -> Vec<u32> {
-    let c = config.kv_lora_rank;
-    let rotary = (0..config.rope).map(|i| (pad(c) + rope_place(config, i)) as u32);
-    (0..c as u32).chain(rotary).collect()
 }
 
 impl Weights {
@@ -113,7 +84,7 @@ impl Weights {
         let (hidden, vocab) = (config.hidden, config.vocab_size);
         let table = |name: &'static str| move |from| Ok(vec![Piece::all(Matrix::find(from, name, vocab, hidden)?)]);
         let embed_tokens =
-            loader.weight("embed_tokens", [vocab, hidden], 1, table(name("model.embed_tokens.weight", "token_embd.weight"))).await?;
+            loader.weight("embed_tokens", [vocab, hidden], 4, table(name("model.embed_tokens.weight", "token_embd.weight"))).await?;
         let mut layers = vec![];
         for layer in 0..config.layers {
             layers.push(match config.source {
@@ -121,12 +92,13 @@ impl Weights {
                 SourceLayout::HuggingFace => Layer::load(config, loader, layer).await?,
             });
         }
-        let norm = loader.vector(name("model.norm.weight", "output_norm.weight"), hidden, pad(hidden), 1.0)?;
+        let norm = loader.gain(name("model.norm.weight", "output_norm.weight"), hidden)?;
         let head = name("lm_head.weight", "output.weight");
-        let lm_head = if config.tied { None } else { Some(loader.weight("lm_head", [vocab, hidden], 1, table(head)).await?) };
-        let q_columns = loader.indices("q_columns", &q_columns(config))?;
-        let kv_a_columns = loader.indices("kv_a_columns", &kv_a_columns(config))?;
-        Ok(Self { embed_tokens, layers, norm, lm_head, q_columns, kv_a_columns })
+        let lm_head = if config.tied { None } else { Some(loader.weight("lm_head", [vocab, hidden], 4, table(head)).await?) };
+        let columns = Columns::of(config);
+        let q_quads = loader.indices("q_quads", &Arrangement::of(&columns.of_queries(config)).quads)?;
+        let inward_quads = loader.indices("inward_quads", &Arrangement::of(&columns.of_inward(config)).quads)?;
+        Ok(Self { embed_tokens, layers, norm, lm_head, q_quads, inward_quads })
     }
 
     pub fn head(&self) -> &Weight {
@@ -139,9 +111,9 @@ impl Layer {
         let at = format!("model.layers.{layer}");
         let hidden = config.hidden;
         Ok(Self {
-            input_layernorm: loader.vector(&format!("{at}.input_layernorm.weight"), hidden, pad(hidden), 1.0)?,
+            input_layernorm: loader.gain(&format!("{at}.input_layernorm.weight"), hidden)?,
             attention: Attention::load(config, loader, &format!("{at}.self_attn")).await?,
-            post_attention_layernorm: loader.vector(&format!("{at}.post_attention_layernorm.weight"), hidden, pad(hidden), 1.0)?,
+            post_attention_layernorm: loader.gain(&format!("{at}.post_attention_layernorm.weight"), hidden)?,
             ffn: if config.is_moe(layer) {
                 Ffn::Moe(Moe::load(config, loader, &format!("{at}.mlp")).await?)
             } else {
@@ -154,7 +126,7 @@ impl Layer {
 /// A plain matrix under its own name.
 async fn plain(loader: &mut Loader<'_>, name: String, [rows, cols]: [usize; 2]) -> Result<Weight, ModelError> {
     let pieces = |from| Ok(vec![Piece::all(Matrix::find(from, &name, rows, cols)?)]);
-    loader.weight(&name, [rows, cols], 1, pieces).await
+    loader.weight(&name, [rows, cols], 4, pieces).await
 }
 
 /// `count` rows of every head of kv_b from `skip` on: head by head it holds n key rows, then v value rows.
@@ -175,18 +147,38 @@ impl Attention {
     async fn load(config: &ModelConfig, loader: &mut Loader<'_>, at: &str) -> Result<Self, ModelError> {
         let (hidden, heads) = (config.hidden, config.heads);
         let (n, r, c, v) = (config.nope, config.rope, config.kv_lora_rank, config.v_dim);
-        let bias = |loader: &mut Loader<'_>, name: &str, len: usize| match config.attention_bias {
-            true => loader.vector(&format!("{at}.{name}.bias"), len, pad(len), 0.0).map(Some),
-            false => Ok(None),
+        let columns = Columns::of(config);
+        let (q_name, q_rows) = config.q_lora_rank.map_or(("q_proj", heads * (n + r)), |rank| ("q_a_proj", rank));
+        let inward = Arrangement::of(&columns.of_inward(config));
+        let inward_pieces = |from| {
+            let q = Matrix::find(from, &format!("{at}.{q_name}.weight"), q_rows, hidden)?;
+            let kv_a = Matrix::find(from, &format!("{at}.kv_a_proj_with_mqa.weight"), c + r, hidden)?;
+            Ok(inward.pieces(&[Some(q), Some(kv_a)]))
         };
-        let q = match config.q_lora_rank {
-            None => Query::Direct { q_proj: plain(loader, format!("{at}.q_proj.weight"), [heads * (n + r), hidden]).await? },
-            Some(rank) => Query::Lora {
-                q_a_proj: plain(loader, format!("{at}.q_a_proj.weight"), [rank, hidden]).await?,
-                q_a_bias: bias(loader, "q_a_proj", rank)?,
-                q_a_layernorm: loader.vector(&format!("{at}.q_a_layernorm.weight"), rank, pad(rank), 1.0)?,
-                q_b_proj: plain(loader, format!("{at}.q_b_proj.weight"), [heads * (n + r), rank]).await?,
-            },
+        let inward_weight = loader.weight(&format!("{at}.{q_name} and kv_a_proj"), [inward.len(), hidden], 4, inward_pieces).await?;
+        let inward_bias = match config.attention_bias {
+            false => None,
+            true => {
+                // `q_proj` has none.
+                let mut bias = match config.q_lora_rank {
+                    Some(rank) => loader.numbers(&format!("{at}.q_a_proj.bias"), rank, 0.0)?,
+                    None => vec![0.0; q_rows],
+                };
+                bias.extend(loader.numbers(&format!("{at}.kv_a_proj_with_mqa.bias"), c + r, 0.0)?);
+                Some(loader.values(&format!("{at} inward bias"), &inward.values(&bias))?)
+            }
+        };
+        let q_lora = match config.q_lora_rank {
+            None => None,
+            Some(rank) => {
+                let q = Arrangement::of(&columns.of_queries(config));
+                let name = format!("{at}.q_b_proj.weight");
+                let pieces = |from| Ok(q.pieces(&[Some(Matrix::find(from, &name, heads * (n + r), rank)?)]));
+                Some(QueryLora {
+                    q_a_layernorm: loader.gain(&format!("{at}.q_a_layernorm.weight"), rank)?,
+                    q_b_proj: loader.weight(&name, [q.len(), rank], 4, pieces).await?,
+                })
+            }
         };
         let kv_b = format!("{at}.kv_b_proj.weight");
         let kv_b_key = match n {
@@ -194,14 +186,17 @@ impl Attention {
             _ => Some(loader.weight(&format!("{kv_b} (key)"), [heads * n, c], n, |from| kv_b_half(config, from, &kv_b, 0, n)).await?),
         };
         Ok(Self {
-            q,
-            kv_a_proj_with_mqa: plain(loader, format!("{at}.kv_a_proj_with_mqa.weight"), [c + r, hidden]).await?,
-            kv_a_bias: bias(loader, "kv_a_proj_with_mqa", c + r)?,
-            kv_a_layernorm: loader.vector(&format!("{at}.kv_a_layernorm.weight"), c, pad(c), 1.0)?,
+            inward: inward_weight,
+            inward_bias,
+            q_lora,
+            kv_a_layernorm: loader.gain(&format!("{at}.kv_a_layernorm.weight"), c)?,
             kv_b_key,
             kv_b_value: loader.weight(&format!("{kv_b} (value)"), [heads * v, c], v, |from| kv_b_half(config, from, &kv_b, n, v)).await?,
             o_proj: plain(loader, format!("{at}.o_proj.weight"), [hidden, heads * v]).await?,
-            o_bias: bias(loader, "o_proj", hidden)?,
+            o_bias: match config.attention_bias {
+                true => Some(loader.vector(&format!("{at}.o_proj.bias"), hidden, pad(hidden), 0.0)?),
+                false => None,
+            },
         })
     }
 }
@@ -220,49 +215,111 @@ impl Mlp {
         })
     }
 
-    /// All routed experts as one pair of weights, whichever way the checkpoint holds them (DEEPSEEK.md §8.5).
-    async fn load_experts(
-        config: &ModelConfig,
-        loader: &mut Loader<'_>,
-        at: &str,
-        experts: usize,
-        width: usize,
-    ) -> Result<Self, ModelError> {
-        let hidden = config.hidden;
-        let gate_up = |from| match ExpertNames::of(from, at) {
+    /// All routed experts as one pair of weights, whichever way the checkpoint holds them (DEEPSEEK.md §8.5), then `shared` ones cut
+    /// from the shared FFN.
+    async fn load_experts(loader: &mut Loader<'_>, at: &str, sizes: ExpertSizes) -> Result<Self, ModelError> {
+        let ExpertSizes { experts, shared, width, hidden } = sizes;
+        let total = experts + shared;
+        let gate_up = |from| sizes.gate_up(from, at);
+        let down = |from| sizes.down(from, at);
+        Ok(Self {
+            gate_up: loader.weight(&format!("{at}.experts.gate_up_proj"), [total * 2 * width, hidden], 2 * width, gate_up).await?,
+            down: loader.weight(&format!("{at}.experts.down_proj"), [total * hidden, width], hidden, down).await?,
+            width,
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct ExpertSizes {
+    experts: usize,
+    /// Experts that the shared FFN is cut into.
+    shared: usize,
+    width: usize,
+    hidden: usize,
+}
+
+impl ExpertSizes {
+    /// Half `half` of the shared FFN.
+    fn shared_half<'a>(&self, from: &'a Checkpoint, at: &str, half: &str) -> Result<Matrix<'a>, CheckpointError> {
+        Matrix::find(from, &format!("{at}.shared_experts.{half}_proj.weight"), self.shared * self.width, self.hidden)
+    }
+
+    fn shared_down<'a>(&self, from: &'a Checkpoint, at: &str) -> Result<Matrix<'a>, CheckpointError> {
+        Matrix::find(from, &format!("{at}.shared_experts.down_proj.weight"), self.hidden, self.shared * self.width)
+    }
+
+    /// Whether the shared FFN, of `shared_width` neurons, can be cut into experts that are stored as the routed ones are.
+    fn can_share(mut self, from: &Checkpoint, at: &str, shared_width: usize) -> bool {
+        self.shared = shared_width / self.width;
+        if !shared_width.is_multiple_of(self.width) || self.experts + self.shared > MAX_EXPERTS {
+            return false;
+        }
+        let alike = || -> Result<bool, CheckpointError> {
+            let routed = Self { shared: 0, ..self };
+            let format = |pieces: Vec<Piece>| match pieces.first() {
+                Some(Piece::Rows(matrix, _)) => Some(matrix.format()),
+                _ => None,
+            };
+            let up = format(routed.gate_up(from, at)?);
+            let is_up = up == Some(self.shared_half(from, at, "gate")?.format()) && up == Some(self.shared_half(from, at, "up")?.format());
+            let down = format(routed.down(from, at)?);
+            let part = self.shared_down(from, at)?.columns(0..self.width);
+            Ok(is_up && part.is_ok_and(|part| down == Some(part.format())))
+        };
+        // What is wrong with the tensors is said when they are loaded.
+        alike().unwrap_or(false)
+    }
+
+    fn gate_up<'a>(&self, from: &'a Checkpoint, at: &str) -> Result<Vec<Piece<'a>>, CheckpointError> {
+        let Self { experts, shared, width, hidden } = *self;
+        let mut pieces = match ExpertNames::of(from, at) {
             ExpertNames::Fused => {
-                Ok(vec![Piece::all(Matrix::find(from, &format!("{at}.experts.gate_up_proj"), experts * 2 * width, hidden)?)])
+                vec![Piece::all(Matrix::find(from, &format!("{at}.experts.gate_up_proj"), experts * 2 * width, hidden)?)]
             }
             ExpertNames::Switch => {
-                let cut = |half: &str, e: usize| {
-                    let matrix = Matrix::find(from, &format!("{at}.switch_mlp.{half}_proj.weight"), experts * width, hidden)?;
-                    Ok(Piece::Rows(matrix, e * width..(e + 1) * width))
-                };
-                (0..experts).flat_map(|e| [cut("gate", e), cut("up", e)]).collect()
+                let half = |half: &str| Matrix::find(from, &format!("{at}.switch_mlp.{half}_proj.weight"), experts * width, hidden);
+                halves(&half("gate")?, &half("up")?, experts, width)
             }
             ExpertNames::Each => {
                 let one = |half: &str, e: usize| {
                     Ok(Piece::all(Matrix::find(from, &format!("{at}.experts.{e}.{half}_proj.weight"), width, hidden)?))
                 };
-                (0..experts).flat_map(|e| [one("gate", e), one("up", e)]).collect()
+                (0..experts).flat_map(|e| [one("gate", e), one("up", e)]).collect::<Result<Vec<_>, CheckpointError>>()?
             }
         };
-        let down = |from| match ExpertNames::of(from, at) {
-            ExpertNames::Fused => Ok(vec![Piece::all(Matrix::find(from, &format!("{at}.experts.down_proj"), experts * hidden, width)?)]),
+        if shared > 0 {
+            pieces.extend(halves(&self.shared_half(from, at, "gate")?, &self.shared_half(from, at, "up")?, shared, width));
+        }
+        Ok(pieces)
+    }
+
+    fn down<'a>(&self, from: &'a Checkpoint, at: &str) -> Result<Vec<Piece<'a>>, CheckpointError> {
+        let Self { experts, shared, width, hidden } = *self;
+        let mut pieces = match ExpertNames::of(from, at) {
+            ExpertNames::Fused => vec![Piece::all(Matrix::find(from, &format!("{at}.experts.down_proj"), experts * hidden, width)?)],
             ExpertNames::Switch => {
-                Ok(vec![Piece::all(Matrix::find(from, &format!("{at}.switch_mlp.down_proj.weight"), experts * hidden, width)?)])
+                vec![Piece::all(Matrix::find(from, &format!("{at}.switch_mlp.down_proj.weight"), experts * hidden, width)?)]
             }
             ExpertNames::Each => {
                 let one = |e: usize| Ok(Piece::all(Matrix::find(from, &format!("{at}.experts.{e}.down_proj.weight"), hidden, width)?));
-                (0..experts).map(one).collect()
+                (0..experts).map(one).collect::<Result<Vec<_>, CheckpointError>>()?
             }
         };
-        Ok(Self {
-            gate_up: loader.weight(&format!("{at}.experts.gate_up_proj"), [experts * 2 * width, hidden], 2 * width, gate_up).await?,
-            down: loader.weight(&format!("{at}.experts.down_proj"), [experts * hidden, width], hidden, down).await?,
-            width,
-        })
+        if shared > 0 {
+            let all = self.shared_down(from, at)?;
+            for e in 0..shared {
+                pieces.push(Piece::all(all.clone().columns(e * width..(e + 1) * width)?));
+            }
+        }
+        Ok(pieces)
     }
+}
+
+/// Each expert's rows of the gate, then of up.
+fn halves<'a>(gate: &Matrix<'a>, up: &Matrix<'a>, experts: usize, width: usize) -> Vec<Piece<'a>> {
+    let cut = |matrix: &Matrix<'a>, e: usize| Piece::Rows(matrix.clone(), e * width..(e + 1) * width);
+    (0..experts).flat_map(|e| [cut(gate, e), cut(up, e)]).collect()
 }
 
 enum ExpertNames {
@@ -292,14 +349,22 @@ impl Moe {
             true => loader.vector(&format!("{at}.gate.e_score_correction_bias"), moe.experts, moe.experts, 0.0)?,
             false => loader.values("no correction", &vec![0.0; moe.experts])?,
         };
-        let shared = match moe.shared_width {
+        let sizes = ExpertSizes { experts: moe.experts, shared: 0, width: moe.width, hidden: config.hidden };
+        let cut = match loader.origin {
+            _ if moe.shared_width == 0 => 0,
+            Origin::Random { .. } if moe.shared_width.is_multiple_of(moe.width) => moe.shared_width / moe.width,
+            Origin::Checkpoint(from) if sizes.can_share(from, at, moe.shared_width) => moe.shared_width / moe.width,
+            _ => 0,
+        };
+        let shared = match moe.shared_width - cut * moe.width {
             0 => None,
             width => Some(Mlp::load(config, loader, &format!("{at}.shared_experts"), width).await?),
         };
         Ok(Self {
             gate: plain(loader, format!("{at}.gate.weight"), [moe.experts, config.hidden]).await?,
             correction,
-            experts: Mlp::load_experts(config, loader, at, moe.experts, moe.width).await?,
+            experts: Mlp::load_experts(loader, at, ExpertSizes { shared: cut, ..sizes }).await?,
+            shared_experts: cut,
             shared,
         })
     }
@@ -312,18 +377,28 @@ impl Layer {
         let hidden = config.hidden;
         let ffn = match &config.moe {
             None => Ffn::Dense(Mlp::load_llama(config, loader, &at, 0..config.intermediate, 1).await?),
-            Some(moe) => Ffn::Moe(Moe {
-                // Equal scores: every expert is chosen with weight 1 / experts, times the scaling factor.
-                gate: loader.weight("router", [moe.experts, hidden], 1, |_| Ok(vec![Piece::Zeros(moe.experts)])).await?,
-                correction: loader.values("no correction", &vec![0.0; moe.experts])?,
-                experts: Mlp::load_llama(config, loader, &at, moe.shared_width..config.intermediate, moe.experts).await?,
-                shared: Some(Mlp::load_llama(config, loader, &at, 0..moe.shared_width, 1).await?),
-            }),
+            Some(moe) => {
+                // Neurons of the shared FFN come last, so that it can be cut into experts like the routed ones.
+                let cut = if moe.shared_width.is_multiple_of(moe.width) { moe.shared_width / moe.width } else { 0 };
+                let routed = (moe.experts + cut) * moe.width;
+                let shared = match config.intermediate - routed {
+                    0 => None,
+                    _ => Some(Mlp::load_llama(config, loader, &at, routed..config.intermediate, 1).await?),
+                };
+                Ffn::Moe(Moe {
+                    // Equal scores: every expert is chosen with weight 1 / experts, times the scaling factor.
+                    gate: loader.weight("router", [moe.experts, hidden], 4, |_| Ok(vec![Piece::Zeros(moe.experts)])).await?,
+                    correction: loader.values("no correction", &vec![0.0; moe.experts])?,
+                    experts: Mlp::load_llama(config, loader, &at, 0..routed, moe.experts + cut).await?,
+                    shared_experts: cut,
+                    shared,
+                })
+            }
         };
         Ok(Self {
-            input_layernorm: loader.vector(&format!("{at}.attn_norm.weight"), hidden, pad(hidden), 1.0)?,
+            input_layernorm: loader.gain(&format!("{at}.attn_norm.weight"), hidden)?,
             attention: Attention::load_llama(config, shape, loader, &at).await?,
-            post_attention_layernorm: loader.vector(&format!("{at}.ffn_norm.weight"), hidden, pad(hidden), 1.0)?,
+            post_attention_layernorm: loader.gain(&format!("{at}.ffn_norm.weight"), hidden)?,
             ffn,
         })
     }
@@ -338,30 +413,35 @@ impl Attention {
     ) -> Result<Self, ModelError> {
         let (hidden, heads, c) = (config.hidden, config.heads, config.kv_lora_rank);
         let width = groups * head_dim;
-        let kv_a = |from| {
+        let inward = Arrangement::of(&Columns::of(config).of_inward(config));
+        let pieces = |from| {
+            let q = Matrix::find(from, &format!("{at}.attn_q.weight"), heads * head_dim, hidden)?;
             let value = Matrix::find(from, &format!("{at}.attn_v.weight"), width, hidden)?;
             let key = Matrix::find(from, &format!("{at}.attn_k.weight"), width, hidden)?;
-            Ok(vec![Piece::all(value), Piece::Zeros(1), Piece::all(key)])
+            // Between values and keys the constant, which is all bias.
+            Ok(inward.pieces(&[Some(q), Some(value), None, Some(key)]))
         };
-        let mut bias = vec![0.0; c + width];
-        bias[width] = llama::CONSTANT;
+        let mut bias = vec![0.0; heads * head_dim + c + width];
+        bias[heads * head_dim + width] = llama::CONSTANT;
         let mut norm = vec![0.0; pad(c)];
         norm[..width].fill(llama::CONSTANT / (c as f32).sqrt());
         // Head h's values are its group's block of the latent.
-        let mut identity = vec![0.0; heads * head_dim * pad(c)];
+        let format = WeightFormat::Affine { bits: 4, group: 128, scale: Scale::F16 };
+        let kv_b_value = Weight::allocate(loader.gpu, "kv_b (identity)", format, [heads * head_dim, c], head_dim)?;
+        let row_bytes = format.row_bytes(pad(c));
+        let mut identity = vec![0u8; heads * head_dim * row_bytes];
         for row in 0..heads * head_dim {
-            let group = row / head_dim / (heads / groups);
-            identity[row * pad(c) + group * head_dim + row % head_dim] = 1.0;
+            let column = row / head_dim / (heads / groups) * head_dim + row % head_dim;
+            identity[row * row_bytes + column / 2] = 1 << (4 * (column % 2));
         }
-        let kv_b_value =
-            Weight::allocate(loader.gpu, "kv_b (identity)", crate::checkpoint::WeightFormat::Bf16, [heads * head_dim, c], head_dim)?;
-        let packed: Vec<u8> = identity.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect();
-        kv_b_value.write_rows(loader.gpu, 0, &packed, &[]);
+        let scale = [half::f16::ONE.to_le_bytes(), half::f16::ZERO.to_le_bytes()].concat();
+        let scales = scale.repeat(heads * head_dim * format.scale_row_bytes(pad(c)) / scale.len());
+        kv_b_value.writer(loader.gpu).push(&identity, &scales);
         Ok(Self {
-            q: Query::Direct { q_proj: plain(loader, format!("{at}.attn_q.weight"), [heads * head_dim, hidden]).await? },
-            kv_a_proj_with_mqa: loader.weight(&format!("{at}.kv_a"), [c + width, hidden], 1, kv_a).await?,
-            kv_a_bias: Some(loader.values("kv_a bias", &bias)?),
-            kv_a_layernorm: loader.values("kv_a_layernorm", &norm)?,
+            inward: loader.weight(&format!("{at}.attn_q, attn_v and attn_k"), [inward.len(), hidden], 4, pieces).await?,
+            inward_bias: Some(loader.values("inward bias", &inward.values(&bias))?),
+            q_lora: None,
+            kv_a_layernorm: loader.gain_of("kv_a_layernorm", &norm)?,
             kv_b_key: None,
             kv_b_value,
             o_proj: plain(loader, format!("{at}.attn_output.weight"), [hidden, heads * head_dim]).await?,
@@ -383,16 +463,13 @@ impl Mlp {
         let width = neurons.len() / experts;
         let part = |e: usize| neurons.start + e * width..neurons.start + (e + 1) * width;
         let gate_up = |from| {
-            let cut = |half: &str, e: usize| {
-                Ok(Piece::Rows(Matrix::find(from, &format!("{at}.ffn_{half}.weight"), config.intermediate, hidden)?, part(e)))
-            };
-            (0..experts).flat_map(|e| [cut("gate", e), cut("up", e)]).collect()
+            let half = |half: &str| Matrix::find(from, &format!("{at}.ffn_{half}.weight"), config.intermediate, hidden);
+            let (gate, up) = (half("gate")?, half("up")?);
+            Ok((0..experts).flat_map(|e| [&gate, &up].map(|half| Piece::Rows(half.clone(), part(e)))).collect())
         };
         let down = |from| {
-            let cut = |e: usize| {
-                Ok(Piece::all(Matrix::find(from, &format!("{at}.ffn_down.weight"), hidden, config.intermediate)?.columns(part(e))?))
-            };
-            (0..experts).map(cut).collect()
+            let all = Matrix::find(from, &format!("{at}.ffn_down.weight"), hidden, config.intermediate)?;
+            (0..experts).map(|e| Ok(Piece::all(all.clone().columns(part(e))?))).collect()
         };
         Ok(Self {
             gate_up: loader.weight(&format!("{at}.ffn gate_up"), [experts * 2 * width, hidden], 2 * width, gate_up).await?,

@@ -52,6 +52,10 @@ pub fn reflect(program: &Program) -> Result<Reflected, String> {
             AddressSpace::Uniform => Access::Uniform,
             AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => Access::Write,
             AddressSpace::Storage { .. } => Access::Read,
+            AddressSpace::Handle => match module.types[global.ty].inner {
+                TypeInner::Image { class: naga::ImageClass::Storage { .. }, .. } => Access::Write,
+                _ => Access::Read,
+            },
             other => return Err(format!("binding {}: {other:?}", binding.binding)),
         };
         // With an automatic layout what the entry point does not use may not be bound.

@@ -1,0 +1,71 @@
+// Brings a row into the latent space (DEEPSEEK.md §3.2, §3.3, §4.1):
+//   y[row, head] = [ Σ_i weight[head, i] x[row, head, i] ; rope(x[row, head]'s rotary part) ]
+//   cache[entry of row] = [ norm(u's latent) ; rope(u's rotary part) ]
+// so that a score is one product of a query and a cache entry.
+//
+// Of a row's workgroups the first turns queries and the second appends to the cache, both in this slab's launch if
+// it is the first; the rest absorb: each lane owns a block of 32 latent columns of one head.
+
+struct Params {
+    nope: u32,          // a head's rows in the weight; 0: there is none
+    cols: u32,          // latent columns as stored, a multiple of 32: the weight's, too
+    rope: u32,          // rotary columns as stored, a multiple of 32
+    heads: u32,
+    head_begin: u32,    // first head of this slab
+    blocks: u32,        // blocks of 32 columns in all heads of this slab
+    x_stride: u32,      // from row to row, in vec4
+    x_head_stride: u32, // from head to head of the part without rotation, in vec4
+    x_rope_begin: u32,  // first head's rotary part in a row, in vec4
+    u_stride: u32,      // from row to row, in vec4
+    u_begin: u32,       // the latent in a row, in vec4
+    latent_dim: u32,    // the latent's own width
+    positions: u32,     // rows of the rotary table
+    turns: u32,         // workgroups before those that absorb: 2, or 0
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+// 1: x [rows, x_stride]  2: u [rows, u_stride]  3: gain [cols]  4: rotary [positions, rope], pairs of cos, sin
+// 5: y [rows, heads, cols + rope]  6: cache [entries, cols + rope]
+@group(0) @binding(7) var<uniform> step: vec4<u32>;                      // live rows first
+
+// Pairs (a, b), (c, d) turned by (cos, sin) each.
+fn turned(pairs: vec4<f32>, turn: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(pairs.x * turn.x - pairs.y * turn.y, pairs.y * turn.x + pairs.x * turn.y,
+                     pairs.z * turn.z - pairs.w * turn.w, pairs.w * turn.z + pairs.z * turn.w);
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn mla_enter(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
+    let row = batch[group.y];
+    let rope_quads = params.rope / 4u;
+    let entry = params.cols + params.rope;
+    let turn = min(row.position, params.positions - 1u) * rope_quads;
+    let from_u = group.y * params.u_stride + params.u_begin;
+
+    if params.turns > 0u && group.x == 0u {
+        for (var i = at.lane; i < params.heads * rope_quads; i += WORKGROUP_SIZE) {
+            let pairs = x_at(group.y * params.x_stride + params.x_rope_begin + i);
+            let to = (group.y * params.heads + i / rope_quads) * entry + params.cols + i % rope_quads * 4u;
+            y_put(to, turned(pairs, rotary_at(turn + i % rope_quads)), 4u);
+        }
+    } else if params.turns > 0u && group.x == 1u {
+        var squares = 0.0;
+        for (var i = at.lane; i < params.cols / 4u; i += WORKGROUP_SIZE) {
+            let quad = u_at(from_u + i);
+            squares += dot(quad, quad);
+        }
+        let scale = inverseSqrt(lanes_sum4(vec4<f32>(squares), at).x / f32(params.latent_dim) + params.eps);
+        if group.y < step.x {
+            let to = row.entry * entry;
+            for (var i = at.lane; i < params.cols / 4u; i += WORKGROUP_SIZE) {
+                cache_put(to + i * 4u, u_at(from_u + i) * scale * gain_at(i), 4u);
+            }
+            for (var i = at.lane; i < rope_quads; i += WORKGROUP_SIZE) {
+                cache_put(to + params.cols + i * 4u, turned(u_at(from_u + params.cols / 4u + i), rotary_at(turn + i)), 4u);
+            }
+        }
+    } else {
+        absorb((group.x - params.turns) * WORKGROUP_SIZE + at.lane, group.y);
+    }
+}

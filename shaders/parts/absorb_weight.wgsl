@@ -1,0 +1,34 @@
+// Block i of the latent half of row's queries, from the key half of kv_b read as it lies, down its columns.
+fn absorb(i: u32, row: u32) {
+    if i >= params.blocks {
+        return;
+    }
+    let head = i / (params.cols / 32u);
+    let block = i % (params.cols / 32u);
+    let x_begin = row * params.x_stride + (params.head_begin + head) * params.x_head_stride;
+    var sum = Block();
+    for (var n = 0u; n < params.nope; n += 4u) {
+        // x is padded with zeros, so rows past the head's last may stand for any.
+        let v = x_at(x_begin + n / 4u);
+        let rows = four_rows(rows_inside(n, params.nope) + head * params.nope);
+        sum = block_fma(load_block(rows.a, block), v.x, sum);
+        sum = block_fma(load_block(rows.b, block), v.y, sum);
+        sum = block_fma(load_block(rows.c, block), v.z, sum);
+        sum = block_fma(load_block(rows.d, block), v.w, sum);
+    }
+    let to = (row * params.heads + params.head_begin + head) * (params.cols + params.rope) + block * 32u;
+    y_put(to, sum.a, 4u);
+    y_put(to + 4u, sum.b, 4u);
+    y_put(to + 8u, sum.c, 4u);
+    y_put(to + 12u, sum.d, 4u);
+    y_put(to + 16u, sum.e, 4u);
+    y_put(to + 20u, sum.f, 4u);
+    y_put(to + 24u, sum.g, 4u);
+    y_put(to + 28u, sum.h, 4u);
+}
+
+fn block_fma(w: Block, v: f32, sum: Block) -> Block {
+    let s = vec4<f32>(v);
+    return Block(fma(w.a, s, sum.a), fma(w.b, s, sum.b), fma(w.c, s, sum.c), fma(w.d, s, sum.d),
+                 fma(w.e, s, sum.e), fma(w.f, s, sum.f), fma(w.g, s, sum.g), fma(w.h, s, sum.h));
+}

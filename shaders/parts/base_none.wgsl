@@ -1,0 +1,3 @@
+fn load_base(at: u32, count: u32) -> vec4<f32> {
+    return vec4<f32>(0.0);
+}
