@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::anyhow;
 use fathom::checkpoint::{Checkpoint, Scale, WeightFormat};
 use fathom::engine::default_model_path;
-use fathom::gpu::{Gpu, StepPlan};
+use fathom::gpu::{Gpu, Recording, StepPlan};
 use fathom::model::{Model, ModelConfig};
 use fathom::sampler::Sampling;
 use fathom::session::{Runtime, RuntimeOptions};
@@ -48,34 +48,42 @@ pub async fn run(args: BenchModelArgs, device: &DeviceArgs) -> anyhow::Result<()
     let mut decode: Vec<f64> = runs.iter().map(|run| run.decode_secs).collect();
     let (first, decode) = (median(&mut first), median(&mut decode));
 
+    let (prefill, prefill_secs) = kernel_times(&gpu, runtime.prefill_plan(args.prompt.min(chunk))?).await?;
     let plan: Vec<StepPlan> = runtime.decode_plan()?.plan().cloned().collect();
-    let timings = gpu.profile(runtime.decode_plan()?).await?;
-    let mut kernels: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
-    for (index, step) in plan.iter().enumerate() {
-        let secs = timings.as_ref().and_then(|all| all.iter().find(|timing| timing.step == index)).map_or(0.0, |timing| timing.secs);
-        let entry = kernels.entry(step.kernel).or_default();
-        *entry = (entry.0 + 1, entry.1 + secs);
-    }
+    let (kernels, decode_secs) = kernel_times(&gpu, runtime.decode_plan()?).await?;
     let bytes = |steps: &mut dyn Iterator<Item = &StepPlan>| steps.map(|step| step.read_bytes + step.written_bytes).sum::<u64>();
     let moved = bytes(&mut plan.iter());
     // Every weight that a token needs has to be read once, never more than all; the rest are activations and cache.
     let least: u64 = plan.iter().filter(|step| step.variant.contains("weight_")).map(|step| step.read_bytes).sum();
     let least = least.min(model.weight_bytes());
-    let kernel_rows: Vec<Value> =
-        kernels.iter().map(|(kernel, (count, secs))| json!({"kernel": kernel, "dispatches": count, "secs": secs})).collect();
     let report = json!({
         "model": name, "device": gpu.caps().to_string(), "prompt": args.prompt, "depth": args.depth, "tokens": args.tokens,
         "runs": args.runs, "chunk": chunk, "load_secs": load_secs, "first_token_secs": first,
         "prefill_tokens_per_sec": args.prompt as f64 / first, "decode_tokens_per_sec": args.tokens as f64 / decode,
         "dispatches_per_token": plan.len(), "bytes_per_token": moved, "least_bytes_per_token": least,
-        "gpu_secs_per_token": timings.map(|all| all.iter().map(|timing| timing.secs).sum::<f64>()),
-        "kernels": kernel_rows, "weight_bytes": model.weight_bytes(), "device_bytes": gpu.held_bytes(), "host_rss_bytes": host_rss_bytes(),
+        "gpu_secs_per_token": decode_secs, "kernels": kernels,
+        "gpu_secs_per_chunk": prefill_secs, "prefill_kernels": prefill, "weight_bytes": model.weight_bytes(), "device_bytes": gpu.held_bytes(), "host_rss_bytes": host_rss_bytes(),
     });
     let mut out = std::io::stdout().lock();
     if args.json {
         return Ok(writeln!(out, "{report:#}")?);
     }
     Ok(write!(out, "{}", text(&report, before.as_ref()))?)
+}
+
+/// GPU time of a recording by kernel, and of all; none where the device has no timestamp queries.
+async fn kernel_times(gpu: &Gpu, recording: &Recording) -> anyhow::Result<(Vec<Value>, Option<f64>)> {
+    let mut kernels: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
+    // The first replay may compile.
+    gpu.profile(recording).await?;
+    let timings = gpu.profile(recording).await?;
+    for (index, step) in recording.plan().enumerate() {
+        let secs = timings.as_ref().and_then(|all| all.iter().find(|timing| timing.step == index)).map_or(0.0, |timing| timing.secs);
+        let entry = kernels.entry(step.kernel).or_default();
+        *entry = (entry.0 + 1, entry.1 + secs);
+    }
+    let rows = kernels.iter().map(|(kernel, (count, secs))| json!({"kernel": kernel, "dispatches": count, "secs": secs})).collect();
+    Ok((rows, timings.map(|all| all.iter().map(|timing| timing.secs).sum())))
 }
 
 async fn load(args: &BenchModelArgs, gpu: &Gpu) -> anyhow::Result<(String, Arc<Model>)> {
@@ -186,19 +194,36 @@ fn text(report: &Value, before: Option<&Value>) -> String {
         facts.push(("host memory", table::bytes(rss)));
     }
     let mut text: String = facts.iter().map(|(name, value)| format!("{name:<18}{value}\n")).collect();
-    let whole = report["gpu_secs_per_token"].as_f64();
-    let Some(whole) = whole else { return text + "no timestamp queries on this device: no times of kernels\n" };
-    let mut kernels: Vec<&Value> = report["kernels"].as_array().map(|all| all.iter().collect()).unwrap_or_default();
-    kernels.sort_by(|a, b| b["secs"].as_f64().unwrap_or(0.0).total_cmp(&a["secs"].as_f64().unwrap_or(0.0)));
-    let mut list = Table::new(&["kernel", ">dispatches", ">GPU time", ">share"]);
-    for kernel in kernels {
-        let secs = kernel["secs"].as_f64().unwrap_or(0.0);
-        let share = format!("{:.1} %", 100.0 * secs / whole.max(1e-12));
-        list.row([kernel["kernel"].as_str().unwrap_or_default().into(), kernel["dispatches"].to_string(), table::secs(secs), share]);
+    if !report["gpu_secs_per_token"].is_f64() {
+        return text + "no timestamp queries on this device: no times of kernels\n";
     }
-    list.row(["all".into(), count("dispatches_per_token").to_string(), table::secs(whole), "100.0 %".into()]);
-    text += "\n";
-    text + &list.to_string()
+    for (title, list, whole) in
+        [("a decoded token", "kernels", "gpu_secs_per_token"), ("a chunk of the prompt", "prefill_kernels", "gpu_secs_per_chunk")]
+    {
+        if let (Some(kernels), Some(whole)) = (report[list].as_array(), report[whole].as_f64()) {
+            text += &format!("\n{title}\n{}", kernel_table(kernels, whole));
+        }
+    }
+    text
+}
+
+fn kernel_table(kernels: &[Value], whole: f64) -> String {
+    let secs = |kernel: &Value| kernel["secs"].as_f64().unwrap_or(0.0);
+    let mut kernels: Vec<&Value> = kernels.iter().collect();
+    kernels.sort_by(|a, b| secs(b).total_cmp(&secs(a)));
+    let mut list = Table::new(&["kernel", ">dispatches", ">GPU time", ">share"]);
+    for kernel in &kernels {
+        let share = format!("{:.1} %", 100.0 * secs(kernel) / whole.max(1e-12));
+        list.row([
+            kernel["kernel"].as_str().unwrap_or_default().into(),
+            kernel["dispatches"].to_string(),
+            table::secs(secs(kernel)),
+            share,
+        ]);
+    }
+    let dispatches: u64 = kernels.iter().filter_map(|kernel| kernel["dispatches"].as_u64()).sum();
+    list.row(["all".into(), dispatches.to_string(), table::secs(whole), "100.0 %".into()]);
+    list.to_string()
 }
 
 #[cfg(test)]

@@ -264,8 +264,9 @@ impl ExpertSizes {
             let up = format(routed.gate_up(from, at)?);
             let is_up = up == Some(self.shared_half(from, at, "gate")?.format()) && up == Some(self.shared_half(from, at, "up")?.format());
             let down = format(routed.down(from, at)?);
-            let part = self.shared_down(from, at)?.columns(0..self.width);
-            Ok(is_up && part.is_ok_and(|part| down == Some(part.format())))
+            let all = self.shared_down(from, at)?;
+            let part = |e: usize| all.clone().columns(e * self.width..(e + 1) * self.width);
+            Ok(is_up && (0..self.shared).all(|e| part(e).is_ok_and(|part| down == Some(part.format()))))
         };
         // What is wrong with the tensors is said when they are loaded.
         alike().unwrap_or(false)
