@@ -19,20 +19,24 @@ struct Params {
 fn ffn_down(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     let row = (group.x * (WORKGROUP_SIZE / COL_LANES) + at.lane / COL_LANES) * 4u;
     let inside = rows_inside(row, params.rows);
-    let blocks = params.cols / 32u;
+    let blocks = bound(params.cols / 32u, group.x);
 
     var sum = vec4<f32>(0.0);
-    for (var k = 0u; k < params.slots; k += 1u) {
+    for (var k = 0u; k < bound(params.slots, group.x); k += 1u) {
         let slot = group.y * params.slots + k;
         let expert = slot_expert(slot) - params.expert_begin;
         let is_here = expert < params.experts;
         let rows = four_rows(inside + select(0u, expert * params.rows, is_here));
         var dots = vec4<f32>(0.0);
         // An expert of another slab has no blocks here.
-        for (var first = 0u; first < select(0u, blocks, is_here); first += COL_LANES) {
-            let block = min(first + at.lane % COL_LANES, blocks - 1u);
-            let d = four_dots(rows, block, load_x((slot * blocks + block) * 8u, at.lane));
-            dots += select(vec4<f32>(0.0), d, first + at.lane % COL_LANES < blocks);
+        for (var first = 0u; first < select(0u, blocks, is_here); first += COL_LANES * SPAN) {
+            let span = first + at.lane % COL_LANES * SPAN;
+            let scales = four_scales(rows, min(span, blocks - 1u));
+            for (var i = 0u; i < SPAN; i += 1u) {
+                let block = min(span + i, blocks - 1u);
+                let d = four_dots(rows, scales, block, load_x((slot * blocks + block) * 8u, at.lane));
+                dots += select(vec4<f32>(0.0), d, span + i < blocks);
+            }
         }
         sum = fma(dots, vec4<f32>(weights[slot]), sum);
     }

@@ -31,14 +31,19 @@ fn ffn_up(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     var gates = vec4<f32>(0.0);
     var ups = vec4<f32>(0.0);
     var squares = 0.0;
-    let blocks = params.cols / 32u;
-    for (var first = 0u; first < select(0u, blocks, is_here); first += COL_LANES) {
-        let block = min(first + at.lane % COL_LANES, blocks - 1u);
-        let here = first + at.lane % COL_LANES < blocks;
-        let input = load_input(x_begin + block * 8u, block, at.lane);
-        gates += select(vec4<f32>(0.0), four_dots(gate_rows, block, input.block), here);
-        ups += select(vec4<f32>(0.0), four_dots(up_rows, block, input.block), here);
-        squares += select(0.0, input.squares, here);
+    let blocks = bound(params.cols / 32u, group.x);
+    for (var first = 0u; first < select(0u, blocks, is_here); first += COL_LANES * SPAN) {
+        let span = first + at.lane % COL_LANES * SPAN;
+        let gate_scales = four_scales(gate_rows, min(span, blocks - 1u));
+        let up_scales = four_scales(up_rows, min(span, blocks - 1u));
+        for (var i = 0u; i < SPAN; i += 1u) {
+            let block = min(span + i, blocks - 1u);
+            let here = span + i < blocks;
+            let input = load_input(x_begin + block * 8u, block, at.lane);
+            gates += select(vec4<f32>(0.0), four_dots(gate_rows, gate_scales, block, input.block), here);
+            ups += select(vec4<f32>(0.0), four_dots(up_rows, up_scales, block, input.block), here);
+            squares += select(0.0, input.squares, here);
+        }
     }
     let scale = norm_scale(squares, at);
     gates = columns_sum4(gates, at) * scale;

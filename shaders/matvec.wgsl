@@ -1,7 +1,7 @@
 // y[token, head, row] = base[token, head, row] + bias[row] + weight[head, row] · norm(x[token, head])
 //
 // For a few tokens. Each lane works on four rows and every COL_LANES-th block of 32 columns; a plain matrix
-// has one head. How a weight is stored is the `weight_*` part's business, RMSNorm the `norm_*` part's.
+// has one head, and SPAN blocks share a scale. How a weight is stored is the `weight_*` part's business, RMSNorm the `norm_*` part's.
 
 struct Params {
     rows: u32,          // rows of a head
@@ -30,14 +30,17 @@ fn matvec(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     // All lanes loop equally often, as sharing x asks; a lane past the last block adds nothing.
     var dots = vec4<f32>(0.0);
     var squares = 0.0;
-    let blocks = params.cols / 32u;
-    for (var first = 0u; first < blocks; first += COL_LANES) {
-        let block = min(first + at.lane % COL_LANES, blocks - 1u);
-        let input = load_input(x_begin + block * 8u, block, at.lane);
-        let sums = four_dots(rows, block, input.block);
-        let is_here = first + at.lane % COL_LANES < blocks;
-        dots += select(vec4<f32>(0.0), sums, is_here);
-        squares += select(0.0, input.squares, is_here);
+    let blocks = bound(params.cols / 32u, group.x);
+    for (var first = 0u; first < blocks; first += COL_LANES * SPAN) {
+        let span = first + at.lane % COL_LANES * SPAN;
+        let scales = four_scales(rows, min(span, blocks - 1u));
+        for (var i = 0u; i < SPAN; i += 1u) {
+            let block = min(span + i, blocks - 1u);
+            let input = load_input(x_begin + block * 8u, block, at.lane);
+            let is_here = span + i < blocks;
+            dots += select(vec4<f32>(0.0), four_dots(rows, scales, block, input.block), is_here);
+            squares += select(0.0, input.squares, is_here);
+        }
     }
     dots = columns_sum4(dots, at) * norm_scale(squares, at);
 

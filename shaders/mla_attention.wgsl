@@ -33,7 +33,7 @@ fn mla_attention(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     let row = batch[group.x];
     let length = min(row.position + 1u, params.max_pages * PAGE);
     let first_head = group.y * 4u;
-    let entry_quads = (params.latent + params.rope) / 4u;
+    let entry_quads = bound((params.latent + params.rope) / 4u, group.x);
     let heads = min(vec4<u32>(0u, 1u, 2u, 3u) + first_head, vec4<u32>(params.heads - 1u));
     let query = (group.x * params.heads + heads) * entry_quads;
 

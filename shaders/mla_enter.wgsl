@@ -43,13 +43,15 @@ fn mla_enter(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     let turn = min(row.position, params.positions - 1u) * rope_quads;
     let from_u = group.y * params.u_stride + params.u_begin;
 
-    if params.turns > 0u && group.x == 0u {
+    // 0 turns queries, 1 appends, the others absorb.
+    let role = group.x + 2u - params.turns;
+    if role == 0u {
         for (var i = at.lane; i < params.heads * rope_quads; i += WORKGROUP_SIZE) {
             let pairs = x_at(group.y * params.x_stride + params.x_rope_begin + i);
             let to = (group.y * params.heads + i / rope_quads) * entry + params.cols + i % rope_quads * 4u;
             y_put(to, turned(pairs, rotary_at(turn + i % rope_quads)), 4u);
         }
-    } else if params.turns > 0u && group.x == 1u {
+    } else if role == 1u {
         var squares = 0.0;
         for (var i = at.lane; i < params.cols / 4u; i += WORKGROUP_SIZE) {
             let quad = u_at(from_u + i);
@@ -66,6 +68,6 @@ fn mla_enter(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
             }
         }
     } else {
-        absorb((group.x - params.turns) * WORKGROUP_SIZE + at.lane, group.y);
+        absorb((role - 2u) * WORKGROUP_SIZE + at.lane, group.y);
     }
 }

@@ -62,11 +62,12 @@ fn moe_route(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     }
     workgroupBarrier();
 
-    if params.groups > 1u {
+    if bound(params.groups, group.x) > 1u {
         keep_groups(at.lane);
     }
 
-    for (var k = 0u; k < params.top_k; k += 1u) {
+    let top_k = bound(params.top_k, group.x);
+    for (var k = 0u; k < top_k; k += 1u) {
         var best = TAKEN;
         var best_id = NOBODY;
         for (var e = at.lane; e < params.experts; e += WORKGROUP_SIZE) {
@@ -84,9 +85,9 @@ fn moe_route(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     workgroupBarrier();
 
     var total = 1.0;
-    if params.normalise == 1u {
+    if bound(params.normalise, group.x) == 1u {
         total = 1e-20;
-        for (var k = 0u; k < params.top_k; k += 1u) {
+        for (var k = 0u; k < top_k; k += 1u) {
             total += scores[picked[k]];
         }
     }
@@ -94,7 +95,7 @@ fn moe_route(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     for (var k = at.lane; k < params.top_k; k += WORKGROUP_SIZE) {
         let id = picked[k];
         var slot = group.x * slots;
-        for (var other = 0u; other < params.top_k; other += 1u) {
+        for (var other = 0u; other < top_k; other += 1u) {
             slot += select(0u, 1u, picked[other] < id);
         }
         chosen[slot] = id;

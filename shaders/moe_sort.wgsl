@@ -20,9 +20,10 @@ var<workgroup> tile_count: u32;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn moe_sort(@builtin(local_invocation_index) lane: u32) {
-    let live = step.x * params.slots;
+    let live = bound(step.x * params.slots, lane);
+    let experts = bound(params.experts, lane);
     // Loops around loops count for all lanes alike: llvmpipe runs a loop that no lane has entered to its iteration limit.
-    for (var first = 0u; first < params.experts; first += WORKGROUP_SIZE) {
+    for (var first = 0u; first < experts; first += WORKGROUP_SIZE) {
         let e = min(first + lane, params.experts - 1u);
         var count = 0u;
         for (var slot = 0u; slot < live; slot += 1u) {
@@ -36,7 +37,7 @@ fn moe_sort(@builtin(local_invocation_index) lane: u32) {
     if lane == 0u {
         var at = 0u;
         var tile = 0u;
-        for (var e = 0u; e < params.experts; e += 1u) {
+        for (var e = 0u; e < experts; e += 1u) {
             begins[e] = at;
             tile_begins[e] = tile;
             at += counts[e];
@@ -45,7 +46,7 @@ fn moe_sort(@builtin(local_invocation_index) lane: u32) {
         tile_count = tile;
     }
     workgroupBarrier();
-    for (var first = 0u; first < params.experts; first += WORKGROUP_SIZE) {
+    for (var first = 0u; first < experts; first += WORKGROUP_SIZE) {
         let e = min(first + lane, params.experts - 1u);
         let count = select(0u, counts[e], first + lane < params.experts);
         var at = begins[e];

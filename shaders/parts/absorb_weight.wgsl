@@ -7,7 +7,7 @@ fn absorb(i: u32, row: u32) {
     let block = i % (params.cols / 32u);
     let x_begin = row * params.x_stride + (params.head_begin + head) * params.x_head_stride;
     var sum = Block();
-    for (var n = 0u; n < params.nope; n += 4u) {
+    for (var n = 0u; n < bound(params.nope, i); n += 4u) {
         // x is padded with zeros, so rows past the head's last may stand for any.
         let v = x_at(x_begin + n / 4u);
         let rows = four_rows(rows_inside(n, params.nope) + head * params.nope);

@@ -16,3 +16,8 @@ fn block_dot(w: Block, x: Block) -> f32 {
         + fma(w.h, x.h, fma(w.g, x.g, fma(w.f, x.f, w.e * x.e)));
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
+
+fn block_sum(x: Block) -> f32 {
+    let sum = ((x.a + x.b) + (x.c + x.d)) + ((x.e + x.f) + (x.g + x.h));
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}

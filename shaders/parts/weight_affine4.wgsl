@@ -5,17 +5,34 @@ fn weight_row(row: u32) -> vec2<u32> {
     return vec2<u32>(row_begin(row, params.cols / 32u), row_begin(row, (params.cols + GROUP - 1u) / GROUP * SCALE_WORDS));
 }
 
-fn affine4_low(packed: u32, sb: vec2<f32>) -> vec4<f32> {
-    return fma(vec4<f32>((vec4<u32>(packed) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)), vec4<f32>(sb.x), vec4<f32>(sb.y));
+fn block_scale(row: vec2<u32>, block: u32) -> vec2<f32> {
+    return load_scale(row.y + block / (GROUP / 32u) * SCALE_WORDS * STEP);
 }
 
-fn affine4_high(packed: u32, sb: vec2<f32>) -> vec4<f32> {
-    return fma(vec4<f32>((vec4<u32>(packed) >> vec4<u32>(16u, 20u, 24u, 28u)) & vec4<u32>(15u)), vec4<f32>(sb.x), vec4<f32>(sb.y));
+fn quants4_low(packed: u32) -> vec4<f32> {
+    return vec4<f32>(vec4<i32>((vec4<u32>(packed) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)));
+}
+
+fn quants4_high(packed: u32) -> vec4<f32> {
+    return vec4<f32>(vec4<i32>((vec4<u32>(packed) >> vec4<u32>(16u, 20u, 24u, 28u)) & vec4<u32>(15u)));
+}
+
+fn load_quants(row: vec2<u32>, block: u32) -> Block {
+    let q = weight_at(row.x + block * STEP);
+    return Block(quants4_low(q.x), quants4_high(q.x), quants4_low(q.y), quants4_high(q.y),
+                 quants4_low(q.z), quants4_high(q.z), quants4_low(q.w), quants4_high(q.w));
 }
 
 fn load_block(row: vec2<u32>, block: u32) -> Block {
-    let sb = load_scale(row.y + block / (GROUP / 32u) * SCALE_WORDS * STEP);
-    let q = weight_at(row.x + block * STEP);
-    return Block(affine4_low(q.x, sb), affine4_high(q.x, sb), affine4_low(q.y, sb), affine4_high(q.y, sb),
-                 affine4_low(q.z, sb), affine4_high(q.z, sb), affine4_low(q.w, sb), affine4_high(q.w, sb));
+    let s = block_scale(row, block);
+    let scale = vec4<f32>(s.x);
+    let bias = vec4<f32>(s.y);
+    let q = load_quants(row, block);
+    return Block(fma(q.a, scale, bias), fma(q.b, scale, bias), fma(q.c, scale, bias), fma(q.d, scale, bias),
+                 fma(q.e, scale, bias), fma(q.f, scale, bias), fma(q.g, scale, bias), fma(q.h, scale, bias));
+}
+
+// Σ (scale * q + bias) x = scale * Σ q x + bias * Σ x
+fn scaled_dot(row: vec2<u32>, scale: vec2<f32>, block: u32, x: Block, total: f32) -> f32 {
+    return fma(scale.x, block_dot(load_quants(row, block), x), scale.y * total);
 }

@@ -18,3 +18,12 @@ fn load_block(row: vec2<u32>, block: u32) -> Block {
     return Block(f16x4(a.x, a.y), f16x4(a.z, a.w), f16x4(b.x, b.y), f16x4(b.z, b.w),
                  f16x4(c.x, c.y), f16x4(c.z, c.w), f16x4(d.x, d.y), f16x4(d.z, d.w));
 }
+
+// No scale goes with these weights.
+fn block_scale(row: vec2<u32>, block: u32) -> vec2<f32> {
+    return vec2<f32>(1.0, 0.0);
+}
+
+fn scaled_dot(row: vec2<u32>, scale: vec2<f32>, block: u32, x: Block, total: f32) -> f32 {
+    return block_dot(load_block(row, block), x);
+}

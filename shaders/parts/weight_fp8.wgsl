@@ -15,11 +15,23 @@ fn e4m3x4(packed: u32) -> vec4<f32> {
     return select(value, -value, byte >= vec4<u32>(0x80u));
 }
 
-fn load_block(row: vec2<u32>, block: u32) -> Block {
+fn block_scale(row: vec2<u32>, block: u32) -> vec2<f32> {
+    return vec2<f32>(bitcast<f32>(scale_at(row.y + block / 4u * STEP)), 0.0);
+}
+
+fn load_codes(row: vec2<u32>, block: u32) -> Block {
     let at = row.x + block * 2u * STEP;
-    let s = bitcast<f32>(scale_at(row.y + block / 4u * STEP));
     let a = weight_at(at);
     let b = weight_at(at + STEP);
-    return Block(e4m3x4(a.x) * s, e4m3x4(a.y) * s, e4m3x4(a.z) * s, e4m3x4(a.w) * s,
-                 e4m3x4(b.x) * s, e4m3x4(b.y) * s, e4m3x4(b.z) * s, e4m3x4(b.w) * s);
+    return Block(e4m3x4(a.x), e4m3x4(a.y), e4m3x4(a.z), e4m3x4(a.w), e4m3x4(b.x), e4m3x4(b.y), e4m3x4(b.z), e4m3x4(b.w));
+}
+
+fn load_block(row: vec2<u32>, block: u32) -> Block {
+    let s = block_scale(row, block).x;
+    let w = load_codes(row, block);
+    return Block(w.a * s, w.b * s, w.c * s, w.d * s, w.e * s, w.f * s, w.g * s, w.h * s);
+}
+
+fn scaled_dot(row: vec2<u32>, scale: vec2<f32>, block: u32, x: Block, total: f32) -> f32 {
+    return scale.x * block_dot(load_codes(row, block), x);
 }

@@ -44,7 +44,7 @@ params!(
 );
 
 fn few(lanes: Lanes, format: WeightFormat) -> Program {
-    let program = lanes.apply(Program::new("ffn_down", Params::FIELDS, [BODY, SLOT_ROUTED]));
+    let program = lanes.apply(Program::new("ffn_down", Params::FIELDS, [BODY, SLOT_ROUTED, super::BOUND]));
     let storage = lanes.storage();
     let program = with_base(program.quads("x", storage).puts("y", storage), Some(storage));
     with_weight(lanes.with_x(program), format, storage)

@@ -56,7 +56,7 @@ params!(
 );
 
 fn few(lanes: Lanes, format: WeightFormat, slot: Part, gain: Option<Storage>) -> Program {
-    let program = lanes.apply(Program::new("ffn_up", Params::FIELDS, [BODY, slot]));
+    let program = lanes.apply(Program::new("ffn_up", Params::FIELDS, [BODY, slot, super::BOUND]));
     let program = program.quads("x", lanes.storage()).puts("h", lanes.storage());
     with_weight(lanes.with_input(program, gain), format, lanes.storage())
 }

@@ -106,7 +106,7 @@ pub(super) fn bind_base(launch: Launch, base: Option<&Tensor>) -> Launch {
 }
 
 fn matvec(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
-    let program = ends.apply(lanes.apply(Program::new("matvec", Params::FIELDS, [MATVEC])));
+    let program = ends.apply(lanes.apply(Program::new("matvec", Params::FIELDS, [MATVEC, super::BOUND])));
     with_weight(lanes.with_input(program, ends.gain), format, lanes.storage())
 }
 
@@ -346,6 +346,7 @@ pub(super) fn cases() -> Vec<Case> {
         Variant::of(mlx, 1, 1, 2048, 2048),
         Variant::of(mlx, 1, 1, 2048, 10_944),
         Variant::of(q8, 1, 1, 2048, 2048),
+        Variant::of(affine(4, 64, Scale::F16), 1, 1, 512, 512),
         Variant::of(Bf16, 1, 1, 2048, 2048),
         Variant::of(Fp8, 1, 1, 2048, 2048),
         Variant::of(gguf, 128, 128, 1536, 576),

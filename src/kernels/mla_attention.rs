@@ -32,7 +32,7 @@ params!(
 
 fn program(lanes: Lanes, quads_a_lane: u32) -> Program {
     let storage = lanes.storage();
-    let program = Program::new("mla_attention", Params::FIELDS, [BODY, super::weight::BLOCK]);
+    let program = Program::new("mla_attention", Params::FIELDS, [BODY, super::weight::BLOCK, super::BOUND]);
     let program = program.quads("x", storage).quads("cache", storage).puts("zeta", storage);
     let program = lanes.with_tile(lanes.with_x(lanes.apply(with_batch(program))));
     program.set("PAGE", PAGE as u32).set("QUADS_A_LANE", quads_a_lane)

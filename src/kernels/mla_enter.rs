@@ -69,7 +69,7 @@ params!(
 
 fn program(lanes: Lanes, format: Option<WeightFormat>) -> Program {
     let storage = lanes.storage();
-    let program = Program::new("mla_enter", Params::FIELDS, [BODY]);
+    let program = Program::new("mla_enter", Params::FIELDS, [BODY, super::BOUND]);
     let program = program.quads("x", storage).quads("u", storage).quads("gain", storage).quads("rotary", storage);
     let program = with_batch(lanes.apply(program.puts("y", storage).puts("cache", storage)));
     match format {

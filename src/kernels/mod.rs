@@ -65,6 +65,9 @@ pub struct BatchRow {
     pub entry: u32,
 }
 
+/// `bound`, for loops whose bounds are params.
+const BOUND: Part = wgsl!("parts/bound.wgsl");
+
 const BATCH: Part = wgsl!("parts/batch.wgsl");
 const BATCH_BINDING: u32 = 12;
 

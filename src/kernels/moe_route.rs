@@ -78,7 +78,7 @@ params!(
 );
 
 fn start(lanes: Lanes) -> Program {
-    lanes.apply(Program::new("moe_route", Params::FIELDS, [BODY])).set("MAX_EXPERTS", MAX_EXPERTS as u32)
+    lanes.apply(Program::new("moe_route", Params::FIELDS, [BODY, super::BOUND])).set("MAX_EXPERTS", MAX_EXPERTS as u32)
 }
 
 fn given(lanes: Lanes) -> Program {

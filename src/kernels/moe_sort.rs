@@ -30,7 +30,7 @@ params!(
 );
 
 fn program() -> Program {
-    Program::new("moe_sort", Params::FIELDS, [BODY]).set("WORKGROUP_SIZE", 64).set("MAX_EXPERTS", MAX_EXPERTS as u32)
+    Program::new("moe_sort", Params::FIELDS, [BODY, super::BOUND]).set("WORKGROUP_SIZE", 64).set("MAX_EXPERTS", MAX_EXPERTS as u32)
 }
 
 pub(super) fn programs() -> Vec<Program> {

@@ -175,7 +175,14 @@ pub fn with_weight(program: Program, format: WeightFormat, storage: Storage) -> 
         Storage::Buffer => (ORDER_ROWS, Storage::Buffer),
         _ => (ORDER_WOVEN, Storage::WordImage),
     };
-    let program = program.with(BLOCK).with(FOUR_ROWS).with(order).quads_u32_at(WEIGHT_BINDING, "weight", storage);
+    // Where one lane goes through all blocks of a row, those that share a scale follow one another.
+    let span = match format {
+        _ if storage == Storage::Buffer => 1,
+        WeightFormat::Affine { group, .. } => u32::from(group) / 32,
+        WeightFormat::Fp8 => 4,
+        _ => 1,
+    };
+    let program = program.with(BLOCK).with(FOUR_ROWS).with(order).quads_u32_at(WEIGHT_BINDING, "weight", storage).set("SPAN", span);
     let scaled = |program: Program| program.words_at(SCALE_BINDING, "scale", words);
     match format {
         WeightFormat::F32 => program.with(F32),
