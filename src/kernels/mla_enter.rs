@@ -11,6 +11,8 @@ use crate::{params, wgsl};
 const BODY: Part = wgsl!("mla_enter.wgsl");
 const ABSORB_NONE: Part = wgsl!("parts/absorb_none.wgsl");
 const ABSORB_WEIGHT: Part = wgsl!("parts/absorb_weight.wgsl");
+const ABSORB_TILED: Part = wgsl!("parts/absorb_tiled.wgsl");
+const ABSORB_BLOCK: Part = wgsl!("parts/absorb_block.wgsl");
 
 /// The key half of kv_b, which brings queries into the latent space.
 #[derive(Clone, Copy)]
@@ -67,20 +69,29 @@ params!(
     }
 );
 
-fn program(lanes: Lanes, format: Option<WeightFormat>) -> Program {
+fn program(lanes: Lanes, format: Option<WeightFormat>, few: bool) -> Program {
     let storage = lanes.storage();
     let program = Program::new("mla_enter", Params::FIELDS, [BODY, super::BOUND]);
     let program = program.quads("x", storage).quads("u", storage).quads("gain", storage).quads("rotary", storage);
     let program = with_batch(lanes.apply(program.puts("y", storage).puts("cache", storage)));
     match format {
         None => program.with(ABSORB_NONE),
-        Some(format) => with_weight(program.with(ABSORB_WEIGHT), format, storage),
+        Some(format) => {
+            let absorb = if few { ABSORB_WEIGHT } else { ABSORB_TILED };
+            with_weight(program.with(absorb).with(ABSORB_BLOCK), format, storage)
+        }
     }
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    let formats = || every_format_of_parts().into_iter().map(Some).chain([None]);
-    Lanes::ALL.iter().flat_map(|&lanes| formats().map(move |format| program(lanes, format))).collect()
+    let mut all = vec![];
+    for lanes in Lanes::ALL {
+        all.push(program(lanes, None, true));
+        for few in [true, false] {
+            all.extend(every_format_of_parts().into_iter().map(|format| program(lanes, Some(format), few)));
+        }
+    }
+    all
 }
 
 impl Kernel for MlaEnter<'_> {
@@ -119,7 +130,7 @@ impl Kernel for MlaEnter<'_> {
                 turns: turns as u32,
                 eps: self.eps,
             };
-            let program = program(lanes, self.absorption.map(|absorption| absorption.weight.format));
+            let program = program(lanes, self.absorption.map(|absorption| absorption.weight.format), self.rows.few);
             let launch = Launch::new(program, params).read(self.x).read(self.u).read(self.gain).read(self.rotary);
             let launch = bind_batch(launch.write(self.y).write(self.cache).uniform(&self.rows.step), self.batch);
             let launch = slab.iter().fold(launch, |launch, slab| bind_weight(launch, slab));
@@ -214,6 +225,10 @@ fn case(variant: Variant) -> Case {
                 let q_rope = &x[i * x_stride + x_rope_begin + head * rope..][..rope];
                 let to = &mut queries[(i * heads + head) * entry..][..entry];
                 match &weight {
+                    // Many rows are absorbed by fours, those past the last live one's not.
+                    Some(_) if count > super::FEW_ROWS && i >= live.next_multiple_of(4) => {
+                        to[cols..].copy_from_slice(&turned(q_rope, turns));
+                    }
                     Some((_, numbers)) => {
                         let q = &x[i * x_stride + head * nope_stride..][..nope];
                         to.copy_from_slice(&reference_query(q, &numbers[head * nope * cols..][..nope * cols], cols, q_rope, turns));
