@@ -43,7 +43,7 @@ impl Kernel for Embed<'_> {
             let launch = Launch::new(program(self.table.format, self.table.storage), params).write(self.x).read(self.sampled);
             let launch = bind_batch(launch, self.batch);
             let touched = self.rows.count as u64 * self.table.row_bytes();
-            bind_weight(launch, slab).grid(self.rows.count, 1, 1).reads(touched)
+            bind_weight(launch, slab).grid(self.rows.count, 1, 1).reads(touched).writes(4 * (self.rows.count * self.table.cols) as u64)
         };
         self.table.slabs.iter().map(launch).collect()
     }
