@@ -10,6 +10,7 @@ struct Params {
     head_begin: u32,    // first head of this slab
     x_stride: u32,      // from token to token, in vec4
     x_head_stride: u32, // from head to head, in vec4
+    x_split: u32,       // from part to part of an x in parts, in vec4
     y_stride: u32,      // from token to token
     norm_dim: u32,      // the norm's own columns
     eps: f32,
@@ -26,6 +27,8 @@ fn matvec(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     // Rows past the end repeat the last one and are not stored.
     let rows = four_rows(rows_inside(row, params.rows) + head * params.rows);
     let x_begin = token * params.x_stride + (params.head_begin + head) * params.x_head_stride;
+
+    begin_x(token, params.head_begin + head);
 
     // All lanes loop equally often, as sharing x asks; a lane past the last block adds nothing.
     var dots = vec4<f32>(0.0);

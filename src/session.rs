@@ -127,7 +127,7 @@ impl Runtime {
         let rows = rows.max(options.sequences);
         let outputs = (LOGITS_BYTES / (4 * config.vocab_size)).clamp(options.sequences.min(rows), rows);
         let outputs = if outputs > FEW_ROWS { outputs / TILE * TILE } else { outputs };
-        let room = Room { rows, outputs, sequences: options.sequences, context };
+        let room = Room { rows, outputs, sequences: options.sequences, context, deterministic: options.deterministic };
         Ok(Self {
             cache: Cache::new(gpu, config, pages)?,
             activations: Activations::new(gpu, config, room)?,

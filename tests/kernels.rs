@@ -257,7 +257,8 @@ fn rows_do_not_depend_on_those_beside_them() {
             check_alone_and_beside("linear", gpu, |batch| {
                 let (x, base, y) = (batch.input(2, &[cols]), batch.input(5, &[out]), batch.zeros(&[out]));
                 let (rows, base) = (&batch.rows, Some(&base));
-                gpu.run(Linear { x: &x, norm, weight: &linear, bias: None, columns: None, base, y: &y, heads: 1, rows }).unwrap();
+                gpu.run(Linear { x: &x, merge: None, norm, weight: &linear, bias: None, columns: None, base, y: &y, heads: 1, rows })
+                    .unwrap();
                 vec![y]
             });
         }
@@ -319,7 +320,8 @@ fn rows_do_not_depend_on_those_beside_them() {
             let step = gpu.uniform("batch", 4 * MAX_ROWS).unwrap();
             gpu.write(&step, 0, bytemuck::cast_slice(&rows));
             let (x, cache, page_table, zeta_out, rows) = (&x, &cache, &page_table, &zeta, &batch.rows);
-            let attention = MlaAttention { x, cache, page_table, batch: &step, zeta: zeta_out, scale: 0.1, has_nope: true, rows };
+            let attention =
+                MlaAttention { x, cache, page_table, batch: &step, zeta: zeta_out, stats: None, scale: 0.1, has_nope: true, rows };
             gpu.run(attention).unwrap();
             vec![zeta]
         });

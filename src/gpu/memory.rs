@@ -99,10 +99,7 @@ impl Gpu {
         match &tensor.memory {
             Memory::Buffer(buffer) => encoder.copy_buffer_to_buffer(buffer, offset_bytes, &staging, 0, bytes),
             Memory::Image(texture, _) => encoder.copy_texture_to_buffer(
-                wgpu::TexelCopyTextureInfo {
-                    origin: wgpu::Origin3d { x: 0, y: first_row as u32, z: 0 },
-                    ..texture.as_image_copy()
-                },
+                wgpu::TexelCopyTextureInfo { origin: wgpu::Origin3d { x: 0, y: first_row as u32, z: 0 }, ..texture.as_image_copy() },
                 wgpu::TexelCopyBufferInfo {
                     buffer: &staging,
                     layout: wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(row_bytes as u32), rows_per_image: None },

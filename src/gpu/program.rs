@@ -122,11 +122,13 @@ pub struct Program {
     pub constants: Vec<(&'static str, u32)>,
     pub fields: &'static [Field],
     accessors: Vec<Accessor>,
+    /// Text that a kernel's file writes: what a loop would say, said out.
+    generated: String,
 }
 
 impl Program {
     pub fn new(name: &'static str, fields: &'static [Field], parts: impl Into<Vec<Part>>) -> Self {
-        Self { name, parts: parts.into(), constants: vec![], fields, accessors: vec![] }
+        Self { name, parts: parts.into(), constants: vec![], fields, accessors: vec![], generated: String::new() }
     }
 
     /// Adds a `const` that the text may use.
@@ -171,6 +173,12 @@ impl Program {
         self.access(name, Some(binding), storage, Form::ReadWords)
     }
 
+    /// Adds text that the constants tell from that of other variants.
+    pub fn generated(mut self, text: String) -> Self {
+        self.generated = text;
+        self
+    }
+
     /// Adds a part.
     pub fn with(mut self, part: Part) -> Self {
         self.parts.push(part);
@@ -203,6 +211,7 @@ impl Program {
         for part in &self.parts {
             text += part.source;
         }
+        text += &self.generated;
         for accessor in &self.accessors {
             text += &accessor.wgsl();
         }
@@ -276,6 +285,13 @@ impl Launch {
     pub fn read_at(mut self, binding: u32, tensor: &Tensor) -> Self {
         self.read_bytes += tensor.size_bytes();
         self.bindings.push((binding, Access::Read, tensor.clone()));
+        self
+    }
+
+    /// A tensor that a part writes, at the part's own binding number.
+    pub fn write_at(mut self, binding: u32, tensor: &Tensor) -> Self {
+        self.written_bytes += tensor.size_bytes();
+        self.bindings.push((binding, Access::Write, tensor.clone()));
         self
     }
 

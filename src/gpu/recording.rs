@@ -110,10 +110,7 @@ impl Recorder {
                 }),
             }];
             entries.extend(
-                launch
-                    .bindings
-                    .iter()
-                    .map(|(binding, _, tensor)| wgpu::BindGroupEntry { binding: *binding, resource: tensor.binding() }),
+                launch.bindings.iter().map(|(binding, _, tensor)| wgpu::BindGroupEntry { binding: *binding, resource: tensor.binding() }),
             );
             let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(launch.program.name),

@@ -31,7 +31,13 @@ impl Kernel for Copy<'_> {
         assert!(self.begin + self.from.len() <= self.to.len(), "copy: {:?} into {:?} at {}", self.from, self.to, self.begin);
         let params = Params { len: self.from.len() as u32, begin: self.begin as u32 };
         let groups = self.from.len().div_ceil(64).clamp(1, 4096);
-        vec![Launch::new(program(self.from.storage), params).read(self.from).write(self.to).grid(groups, 1, 1).writes(self.from.size_bytes())]
+        vec![
+            Launch::new(program(self.from.storage), params)
+                .read(self.from)
+                .write(self.to)
+                .grid(groups, 1, 1)
+                .writes(self.from.size_bytes()),
+        ]
     }
 }
 

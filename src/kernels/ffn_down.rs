@@ -2,10 +2,10 @@
 
 use super::case::{Case, Check, F32_SUMS, Rng, Stage, UNTOUCHED, dot, filled};
 use super::ffn_up::{FfnUp, ORDER_BINDING, SLOT_BINDING, SLOT_ROUTED, Slots, TILE_SORTED, Variant};
+use super::linear::{MANY_LANES, TILE_DOTS, bind_base, with_base};
 use super::moe_combine::{self, MoeCombine};
 use super::moe_sort::{self, MoeSort, Routing};
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
-use super::linear::{MANY_LANES, TILE_DOTS, bind_base, with_base};
 use super::{Lanes, Rows, Weight};
 use crate::checkpoint::{Scale, WeightFormat};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
@@ -127,7 +127,17 @@ fn case(variant: Variant) -> Case {
         let start = rng.padded(count + 1, out, stride);
         let (base, scratch) = (stage.quads(&[count + 1, stride], &start)?, stage.fresh_quads(&[count + 1, stride])?);
         let run = |stage: &mut Stage, y: &Tensor, slots: Slots| {
-            stage.run(FfnDown { h: &hidden, weight: &weight, weights: &factors, base: &base, scratch: &scratch, y, out, slots, rows: &rows });
+            stage.run(FfnDown {
+                h: &hidden,
+                weight: &weight,
+                weights: &factors,
+                base: &base,
+                scratch: &scratch,
+                y,
+                out,
+                slots,
+                rows: &rows,
+            });
         };
         let mut expected = vec![f32::from_bits(UNTOUCHED); count * stride * if rows.few { 1 } else { top_k }];
         let y = if rows.few {

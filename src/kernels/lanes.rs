@@ -62,6 +62,11 @@ impl Lanes {
         4 * (self.workgroup / self.columns) as usize
     }
 
+    /// Parts of a row's past that attention goes through side by side with few rows: two cores, or a GPU's many.
+    pub fn splits(self) -> usize {
+        if self.shares { 2 } else { 8 }
+    }
+
     /// Lanes of a workgroup in which each lane owns whole rows.
     pub fn row_lanes(self) -> usize {
         if self.shares { 8 } else { 32 }

@@ -11,6 +11,8 @@ use crate::{params, wgsl};
 const MATVEC: Part = wgsl!("matvec.wgsl");
 const MATMUL: Part = wgsl!("matmul.wgsl");
 pub(super) const TILE_DOTS: Part = wgsl!("parts/tile_dots.wgsl");
+const X_PLAIN: Part = wgsl!("parts/x_plain.wgsl");
+const X_MERGED: Part = wgsl!("parts/x_merged.wgsl");
 const BIAS_NONE: Part = wgsl!("parts/bias_none.wgsl");
 const BIAS_ROW: Part = wgsl!("parts/bias_row.wgsl");
 const BASE_NONE: Part = wgsl!("parts/base_none.wgsl");
@@ -20,6 +22,8 @@ const COLUMNS_MAPPED: Part = wgsl!("parts/columns_mapped.wgsl");
 const BIAS_BINDING: u32 = 10;
 const COLUMNS_BINDING: u32 = 11;
 const BASE_BINDING: u32 = 14;
+/// Where attention's parts and what merges them bind their weights.
+pub(super) const STATS_BINDING: u32 = 13;
 
 /// RMSNorm of what a product reads: with few rows it happens on the way.
 #[derive(Clone, Copy)]
@@ -32,8 +36,10 @@ pub struct Norm<'a> {
 
 /// One linear map over all rows of a step.
 pub struct Linear<'a> {
-    /// `[rows, cols]`, or `[rows, heads, cols]`
+    /// `[rows, cols]`, or `[rows, heads, cols]`, or with `merge` `[rows, splits, heads, cols]`
     pub x: &'a Tensor,
+    /// What weighs the parts that attention left x in, `[rows, splits, heads, 2]`; only with few rows.
+    pub merge: Option<&'a Tensor>,
     /// Only with few rows.
     pub norm: Option<Norm<'a>>,
     /// `[out, cols]`, or `[heads * out, cols]`
@@ -59,6 +65,7 @@ params!(
         head_begin: u32,
         x_stride: u32,
         x_head_stride: u32,
+        x_split: u32,
         y_stride: u32,
         norm_dim: u32,
         eps: f32,
@@ -75,6 +82,8 @@ params!(
 struct Ends {
     x: Storage,
     y: Storage,
+    /// Parts that x is in; 1: it is whole.
+    splits: usize,
     gain: Option<Storage>,
     bias: bool,
     mapped: bool,
@@ -83,13 +92,14 @@ struct Ends {
 
 impl Ends {
     fn plain(storage: Storage) -> Self {
-        Self { x: storage, y: storage, gain: None, bias: false, mapped: false, base: None }
+        Self { x: storage, y: storage, splits: 1, gain: None, bias: false, mapped: false, base: None }
     }
 
     fn apply(self, program: Program) -> Program {
         let program = program.with(if self.bias { BIAS_ROW } else { BIAS_NONE });
         let program = program.with(if self.mapped { COLUMNS_MAPPED } else { COLUMNS_SAME });
-        with_base(program.quads("x", self.x).puts("y", self.y), self.base)
+        let x_name = if self.splits > 1 { "part" } else { "x" };
+        with_base(program.quads(x_name, self.x).puts("y", self.y), self.base)
     }
 }
 
@@ -107,6 +117,10 @@ pub(super) fn bind_base(launch: Launch, base: Option<&Tensor>) -> Launch {
 
 fn matvec(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
     let program = ends.apply(lanes.apply(Program::new("matvec", Params::FIELDS, [MATVEC, super::BOUND])));
+    let program = match ends.splits {
+        1 => program.with(X_PLAIN),
+        splits => program.with(X_MERGED).set("SPLITS", splits as u32),
+    };
     with_weight(lanes.with_input(program, ends.gain), format, lanes.storage())
 }
 
@@ -123,6 +137,7 @@ pub(super) fn programs() -> Vec<Program> {
     for lanes in Lanes::ALL {
         let plain = Ends::plain(lanes.storage());
         all.extend(every_format().into_iter().map(|format| matvec(lanes, format, plain)));
+        all.push(matvec(lanes, WeightFormat::Bf16, Ends { splits: lanes.splits(), ..plain }));
         // What comes before and after the sum does not depend on the format.
         let stored = Some(lanes.storage());
         for i in 1..16 {
@@ -154,18 +169,25 @@ impl Kernel for Linear<'_> {
         let head_rows = self.weight.rows / self.heads;
         let tokens = self.rows.count;
         let x_row: usize = self.x.shape[1..].iter().product();
+        let splits = self.merge.map_or(1, |_| self.x.shape[1]);
         let y_row: usize = self.y.shape[1..].iter().product();
-        let x_cols = if self.heads > 1 { self.x.dim(2) as usize } else { x_row };
+        let x_cols = if self.heads > 1 || splits > 1 { self.x.shape[self.x.shape.len() - 1] } else { x_row };
         let name = &self.weight.name;
         assert!(self.weight.cols <= x_cols, "{name}: columns of the weight and of x {:?}", self.x.shape);
         assert!(self.columns.is_some() || y_row >= self.weight.rows, "{name}: y");
+        assert!(self.merge.is_none() || self.rows.few, "{name}: many rows are not merged");
         assert!(self.norm.is_none() || self.rows.few, "{name}: many rows are normalised before");
         let is_quads = y_row.is_multiple_of(4) && (self.heads == 1 || head_rows.is_multiple_of(4));
-        assert!(is_quads || (self.y.storage == Storage::Buffer && self.base.is_none()), "{name}: y {:?} is not made of quads", self.y.shape);
+        assert!(
+            is_quads || (self.y.storage == Storage::Buffer && self.base.is_none()),
+            "{name}: y {:?} is not made of quads",
+            self.y.shape
+        );
 
         let ends = Ends {
             x: self.x.storage,
             y: self.y.storage,
+            splits,
             gain: self.norm.map(|norm| norm.gain.storage),
             bias: self.bias.is_some(),
             mapped: self.columns.is_some(),
@@ -187,11 +209,13 @@ impl Kernel for Linear<'_> {
             };
             let launch = if self.rows.few {
                 let ManyParams { rows: _, cols, row_begin, head_begin, x_stride, x_head_stride, y_stride } = many;
+                let x_head_stride = if splits > 1 { (x_cols / 4) as u32 } else { x_head_stride };
+                let x_split = x_stride / splits as u32;
                 let norm_dim = self.norm.map_or(1, |norm| norm.dim as u32);
                 let eps = self.norm.map_or(0.0, |norm| norm.eps);
                 let rows_u32 = rows as u32;
                 let params =
-                    Params { rows: rows_u32, cols, row_begin, head_begin, x_stride, x_head_stride, y_stride, norm_dim, eps };
+                    Params { rows: rows_u32, cols, row_begin, head_begin, x_stride, x_head_stride, x_split, y_stride, norm_dim, eps };
                 let program = matvec(lanes, self.weight.format, ends);
                 Launch::new(program, params).read(self.x).write(self.y).grid(rows.div_ceil(lanes.rows()), tokens, heads)
             } else {
@@ -201,6 +225,7 @@ impl Kernel for Linear<'_> {
             };
             let launch = bind_base(bind_weight(launch, slab), self.base);
             let launch = self.norm.iter().fold(launch, |launch, norm| launch.read_at(GAIN_BINDING, norm.gain));
+            let launch = self.merge.iter().fold(launch, |launch, stats| launch.read_at(STATS_BINDING, stats));
             let launch = self.bias.iter().fold(launch, |launch, bias| launch.read_at(BIAS_BINDING, bias));
             let launch = self.columns.iter().fold(launch, |launch, columns| launch.read_at(COLUMNS_BINDING, columns));
             let written = 4 * (tokens * slab.rows) as u64;
@@ -294,6 +319,7 @@ impl Variant {
             let (gain, base) = (stage.quads(&[weight.cols], &gain)?, stage.quads(&[count + 1, width], &base)?);
             stage.run(Linear {
                 x: &x,
+                merge: None,
                 norm: normed.then_some(Norm { gain: &gain, dim: cols, eps }),
                 weight: &weight,
                 bias: has_bias.then_some(&bias),

@@ -1,11 +1,15 @@
 //! Absorbed attention over the paged latent cache, for any mix of sequences and positions (DEEPSEEK.md §4.1).
 
 use super::case::{Case, Check, Rng, Stage, dot};
+use super::linear::{Linear, STATS_BINDING};
 use super::{BatchRow, Lanes, PAGE, Rows, bind_batch, with_batch};
+use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
 
 const BODY: Part = wgsl!("mla_attention.wgsl");
+const SPLIT_WHOLE: Part = wgsl!("parts/split_whole.wgsl");
+const SPLIT_PARTS: Part = wgsl!("parts/split_parts.wgsl");
 
 pub struct MlaAttention<'a> {
     /// Queries beside cache entries, `[rows, heads, latent + rope]`; their latent half is unread when `has_nope` is false
@@ -16,8 +20,10 @@ pub struct MlaAttention<'a> {
     pub page_table: &'a Tensor,
     /// `[MAX_ROWS]` of [`super::BatchRow`]
     pub batch: &'a Tensor,
-    /// `[rows, heads, latent]`
+    /// `[rows, heads, latent]`, or with `stats` `[rows, splits, heads, latent]`, each over a part of the past
     pub zeta: &'a Tensor,
+    /// With several parts what weighs them: each one's largest score and total, `[rows, splits, heads, 2]`
+    pub stats: Option<&'a Tensor>,
     /// The softmax scale, with YaRN's factor (DEEPSEEK.md §2.4).
     pub scale: f32,
     /// Whether queries have a part without rotation; without one only rotary keys score.
@@ -30,37 +36,139 @@ params!(
     Params { heads: u32, latent: u32, rope: u32, score_begin: u32, max_pages: u32, scale: f32 }
 );
 
-fn program(lanes: Lanes, quads_a_lane: u32) -> Program {
+/// Quads of latent columns that a lane owns, and quads of heads that a workgroup takes.
+#[derive(Clone, Copy)]
+struct Tile {
+    columns: usize,
+    heads: usize,
+}
+
+impl Tile {
+    fn of(lanes: Lanes, heads: usize, latent: usize) -> Self {
+        let columns = (latent / 4).div_ceil(lanes.workgroup as usize);
+        // More sums a lane than these would not stay near its registers.
+        Self { columns, heads: if heads > 4 && columns <= 8 { 2 } else { 1 } }
+    }
+
+    /// The functions that name every head and column: loops over them would index arrays, which compilers that do not unroll
+    /// them (NIR leaves large ones) keep in memory, element by element.
+    fn wgsl(self, lanes: Lanes) -> String {
+        let quads: Vec<String> = (0..self.heads).map(|h| format!("h{h}")).collect();
+        let each = |of: &dyn Fn(&str) -> String| quads.iter().map(|h| of(h)).collect::<Vec<_>>().join(", ");
+        let lane_of = ["x", "y", "z", "w"];
+        let heads = 4 * self.heads;
+        let sum_names = |column: usize| (0..heads).map(move |head| format!("c{column}h{head}"));
+        let mut text = format!("struct Shares {{ {} }}\n", each(&|h| format!("{h}: vec4<f32>")));
+        let mut function = |head: &str, value: String| text += &format!("fn {head} -> Shares {{ return Shares({value}); }}\n");
+        function("shares_of(v: f32)", each(&|_| "vec4<f32>(v)".into()));
+        function("shares_inverse(s: Shares)", each(&|h| format!("1.0 / s.{h}")));
+        function("hidden_unless(s: Shares, here: bool)", each(&|h| format!("select(vec4<f32>(HIDDEN), s.{h} * params.scale, here)")));
+        if lanes.shares {
+            function("shares_from(s: Shares, lane: u32)", each(&|h| format!("subgroupShuffle(s.{h}, lane)")));
+        }
+        function(
+            "shares_exp(s: Shares, top: Shares, here: bool)",
+            each(&|h| format!("select(vec4<f32>(0.0), exp(s.{h} - top.{h}), here)")),
+        );
+        let pair = "fn shares_pair_max(s: Shares, t: Shares) -> Shares";
+        text += &format!("{pair} {{ return Shares({}); }}\n", each(&|h| format!("max(s.{h}, t.{h})")));
+        text += &format!(
+            "fn shares_max(s: Shares, t: Shares, at: Invocation) -> Shares {{ return Shares({}); }}\n",
+            each(&|h| format!("max(s.{h}, lanes_max4(t.{h}, at))"))
+        );
+        text += &format!(
+            "fn shares_total(s: Shares, shrink: Shares, a: Shares, b: Shares, at: Invocation) -> Shares {{ return Shares({}); }}\n",
+            each(&|h| format!("s.{h} * shrink.{h} + lanes_sum4(a.{h} + b.{h}, at)"))
+        );
+        let picks: String = (0..heads).map(|head| format!("if i == {head}u {{ v = s.h{}.{}; }} ", head / 4, lane_of[head % 4])).collect();
+        text += &format!("fn shares_pick(s: Shares, i: u32) -> f32 {{ var v = 0.0; {picks}return v; }}\n");
+
+        text += "struct Scores { a: Shares, b: Shares }\n";
+        text += "fn tile_scores(query: u32, first_head: u32, entry_quads: u32, entry_a: u32, entry_b: u32, lane: u32) -> Scores {\n";
+        text += "    var s = Scores();\n    for (var i = params.score_begin; i < entry_quads; i += 8u) {\n";
+        text += "        let a = load_key(entry_a + i);\n        let b = load_key(entry_b + i);\n";
+        for head in 0..heads {
+            let (h, l) = (head / 4, lane_of[head % 4]);
+            text += &format!(
+                "        {{ let q = load_x(query + min(first_head + {head}u, params.heads - 1u) * entry_quads + i, lane); \
+                 s.a.h{h}.{l} += block_dot(q, a); s.b.h{h}.{l} += block_dot(q, b); }}\n"
+            );
+        }
+        text += "    }\n    return s;\n}\n";
+
+        let fields: Vec<String> = (0..self.columns).flat_map(sum_names).map(|name| format!("{name}: vec4<f32>")).collect();
+        text += &format!("struct Sums {{ {} }}\n", fields.join(", "));
+        text += "fn sums_scale(s: ptr<function, Sums>, by: Shares) {\n";
+        for column in 0..self.columns {
+            for (head, name) in sum_names(column).enumerate() {
+                text += &format!("    (*s).{name} *= by.h{}.{};\n", head / 4, lane_of[head % 4]);
+            }
+        }
+        text += "}\nfn sums_add(s: ptr<function, Sums>, share: Shares, entry: u32, lane: u32) {\n";
+        for column in 0..self.columns {
+            text += &format!("    let v{column} = cache_at(entry + min({column}u * WORKGROUP_SIZE + lane, params.latent / 4u - 1u));\n");
+            for (head, name) in sum_names(column).enumerate() {
+                text += &format!("    (*s).{name} = fma(v{column}, vec4<f32>(share.h{}.{}), (*s).{name});\n", head / 4, lane_of[head % 4]);
+            }
+        }
+        text += "}\nfn sums_put(s: Sums, by: Shares, to: u32, first_head: u32, lane: u32) {\n";
+        for column in 0..self.columns {
+            text += &format!("    let c{column} = {column}u * WORKGROUP_SIZE + lane;\n");
+            for (head, name) in sum_names(column).enumerate() {
+                text += &format!(
+                    "    zeta_put(to + {head}u * params.latent + c{column} * 4u, s.{name} * by.h{}.{}, \
+                     select(0u, 4u, c{column} < params.latent / 4u && first_head + {head}u < params.heads));\n",
+                    head / 4,
+                    lane_of[head % 4]
+                );
+            }
+        }
+        text + "}\n"
+    }
+}
+
+fn program(lanes: Lanes, tile: Tile, splits: usize) -> Program {
     let storage = lanes.storage();
-    let program = Program::new("mla_attention", Params::FIELDS, [BODY, super::weight::BLOCK, super::BOUND]);
+    let split = if splits > 1 { SPLIT_PARTS } else { SPLIT_WHOLE };
+    let program = Program::new("mla_attention", Params::FIELDS, [BODY, super::BOUND, super::weight::BLOCK, split]);
     let program = program.quads("x", storage).quads("cache", storage).puts("zeta", storage);
-    let program = lanes.with_tile(lanes.with_x(lanes.apply(with_batch(program))));
-    program.set("PAGE", PAGE as u32).set("QUADS_A_LANE", quads_a_lane)
+    let program = lanes.with_tile(lanes.with_x(lanes.apply(with_batch(program)))).generated(tile.wgsl(lanes));
+    program.set("PAGE", PAGE as u32).set("HEADS", 4 * tile.heads as u32).set("COLUMNS", tile.columns as u32).set("SPLITS", splits as u32)
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    let of = |lanes: Lanes| (if lanes.shares { [1, 8, 16] } else { [1, 2, 3] }).map(|quads| program(lanes, quads));
-    Lanes::ALL.into_iter().flat_map(of).collect()
+    let mut all = vec![];
+    for lanes in Lanes::ALL {
+        for splits in [1, lanes.splits()] {
+            let columns = if lanes.shares { [(1, 1), (4, 2), (16, 1)] } else { [(1, 2), (2, 2), (3, 1)] };
+            all.extend(columns.map(|(columns, heads)| program(lanes, Tile { columns, heads }, splits)));
+        }
+    }
+    all
 }
 
 impl Kernel for MlaAttention<'_> {
     fn launches(&self, gpu: &Gpu) -> Vec<Launch> {
-        let (heads, latent) = (self.zeta.dim(1), self.zeta.dim(2));
+        let splits = self.stats.map_or(1, |_| self.zeta.shape[1]);
+        let [.., heads, latent] = self.zeta.shape[..] else { panic!("mla_attention: zeta {:?}", self.zeta) };
+        let (heads, latent) = (heads as u32, latent as u32);
         let rope = self.cache.dim(1) - latent;
         assert!(rope.is_multiple_of(32) && latent.is_multiple_of(32) && self.x.dim(2) == latent + rope, "mla_attention: {:?}", self.x);
         let lanes = Lanes::of(gpu);
-        let program = program(lanes, (latent / 4).div_ceil(lanes.workgroup));
+        let tile = Tile::of(lanes, heads as usize, latent as usize);
+        let program = program(lanes, tile, splits);
         let score_begin = if self.has_nope { 0 } else { latent / 4 };
         let params = Params { heads, latent, rope, score_begin, max_pages: self.page_table.dim(1), scale: self.scale };
         let launch = Launch::new(program, params).read(self.x).read(self.cache).write(self.zeta).read(self.page_table);
         let launch = bind_batch(launch.uniform(&self.rows.step), self.batch);
+        let launch = self.stats.iter().fold(launch, |launch, stats| launch.write_at(STATS_BINDING, stats));
         // How much of the cache is read depends on the positions; the least is one page a row.
         let count = self.rows.count as u64;
         let touched = 4 * count * PAGE as u64 * u64::from(self.cache.dim(1));
         let flops = 2 * count * PAGE as u64 * u64::from(heads) * u64::from(2 * latent + rope);
         let launch = launch.reads(touched + 4 * count * u64::from(heads * (latent + rope))).flops(flops);
-        let launch = launch.writes(4 * count * u64::from(heads * latent));
-        vec![launch.grid(self.rows.count, heads.div_ceil(4) as usize, 1)]
+        let launch = launch.writes(4 * count * splits as u64 * u64::from(heads * latent));
+        vec![launch.grid(self.rows.count, (heads as usize).div_ceil(4 * tile.heads), splits)]
     }
 }
 
@@ -86,14 +194,17 @@ struct Variant {
     /// Past of each live row, itself included; each row is a sequence of its own unless `same`.
     lengths: &'static [usize],
     same: bool,
+    /// In parts, which a linear map merges.
+    split: bool,
 }
 
 fn case(variant: Variant) -> Case {
-    let Variant { heads, latent, rope, has_nope, count, lengths, same } = variant;
+    let Variant { heads, latent, rope, has_nope, count, lengths, same, split } = variant;
     let sequences_word = if same { "one sequence" } else { "sequences" };
     let nope = if has_nope { "" } else { " without nope" };
+    let split_word = if split { ", split" } else { "" };
     Case::new(
-        format!("mla_attention {heads} heads, {latent} + {rope}{nope}, {sequences_word} of {lengths:?} in {count} rows"),
+        format!("mla_attention {heads} heads, {latent} + {rope}{nope}, {sequences_word} of {lengths:?} in {count} rows{split_word}"),
         move |gpu| {
             let mut stage = Stage::new(gpu);
             let mut rng = Rng(51);
@@ -121,25 +232,46 @@ fn case(variant: Variant) -> Case {
             let x = stage.quads(&[count, heads, entry], &x)?;
             let (cache, batch) = (stage.quads(&[pages.len() * PAGE, entry], &cache)?, stage.batch(&batch)?);
             let page_table = stage.u32(&[sequences, max_pages], &pages[..sequences * max_pages])?;
-            let zeta = stage.fresh_quads(&[count + 1, heads, latent])?;
+            let rows = stage.rows(count, lengths.len())?;
+            let check = Check::Nmse(1e-10, "f32 scores go through exp");
+            if !split {
+                let zeta = stage.fresh_quads(&[count + 1, heads, latent])?;
+                let (x, cache, page_table, batch, zeta_out, rows) = (&x, &cache, &page_table, &batch, &zeta, &rows);
+                stage.run(MlaAttention { x, cache, page_table, batch, zeta: zeta_out, stats: None, scale, has_nope, rows });
+                stage.expect("zeta", &zeta, &expected, check);
+                return stage.finish();
+            }
+            // Parts mean something only to what merges them.
+            const OUT: usize = 8;
+            let splits = Lanes::of(gpu).splits();
+            let (weight, numbers) = rng.weight(gpu, WeightFormat::F32, [heads * OUT, latent])?;
+            let merged: Vec<f32> =
+                expected.chunks(heads * latent).flat_map(|zeta| super::linear::reference(zeta, &numbers, latent, heads)).collect();
+            let (zeta, stats) = (stage.fresh_quads(&[count, splits, heads, latent])?, stage.fresh(&[count, splits, heads, 2])?);
+            let y = stage.fresh_quads(&[count + 1, heads * OUT])?;
+            let (parts, weighs) = (&zeta, Some(&stats));
             stage.run(MlaAttention {
                 x: &x,
                 cache: &cache,
                 page_table: &page_table,
                 batch: &batch,
-                zeta: &zeta,
+                zeta: parts,
+                stats: weighs,
                 scale,
                 has_nope,
-                rows: &stage.rows(count, lengths.len())?,
+                rows: &rows,
             });
-            stage.expect("zeta", &zeta, &expected, Check::Nmse(1e-10, "f32 scores go through exp"));
+            let (x, weight, y_out, rows) = (parts, &weight, &y, &rows);
+            let linear = Linear { x, merge: weighs, norm: None, weight, bias: None, columns: None, base: None, y: y_out, heads, rows };
+            stage.run(linear);
+            stage.expect("y", &y, &merged, check);
             stage.finish()
         },
     )
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let few = Variant { heads: 3, latent: 64, rope: 32, has_nope: true, count: 3, lengths: &[7, 65], same: false };
+    let few = Variant { heads: 3, latent: 64, rope: 32, has_nope: true, count: 3, lengths: &[7, 65], same: false, split: false };
     let mut all = vec![few];
     all.extend([1, 7, 63, 64, 65, 200, 1000].map(|length| {
         let lengths: &[usize] = match length {
@@ -160,9 +292,12 @@ pub(super) fn cases() -> Vec<Case> {
     }
     // 576: what llama's identity latents can grow to.
     all.extend([1, 9].map(|heads| Variant { heads, latent: 576, rope: 64, has_nope: false, ..few }));
+    all.extend([1, 3, 5, 9].map(|heads| Variant { heads, lengths: &[1, 65], count: 2, split: true, ..few }));
+    all.extend([32, 256, 512].map(|latent| Variant { heads: 6, latent, lengths: &[130, 2, 9], split: true, ..few }));
     all.push(Variant { lengths: &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13], same: true, count: 16, ..few });
     all.push(Variant { lengths: &[130, 1, 64, 33, 129, 2, 65], count: 8, heads: 6, ..few });
-    let timed = Variant { heads: 16, latent: 512, rope: 64, count: 1, lengths: &[1024], ..few };
-    let timed = [timed, Variant { heads: 9, latent: 192, has_nope: false, ..timed }, Variant { lengths: &[8192], ..timed }];
+    let timed = Variant { heads: 16, latent: 512, rope: 64, count: 1, lengths: &[1024], split: true, ..few };
+    let small = Variant { heads: 8, latent: 128, lengths: &[2048], ..timed };
+    let timed = [timed, small, Variant { heads: 9, latent: 192, has_nope: false, ..timed }, Variant { lengths: &[8192], ..timed }];
     all.into_iter().map(case).chain(timed.map(|variant| case(variant).bench())).collect()
 }

@@ -106,9 +106,7 @@ impl Kernel for MlaEnter<'_> {
         assert_eq!(self.rotary.shape[1], rope, "mla_enter: rotary");
         let launch = |slab: Option<&super::Slab>| {
             let (rows, begin, nope, stride) = match (slab, self.absorption) {
-                (Some(slab), Some(Absorption { weight, head_stride })) => {
-                    (slab.rows, slab.row_begin, weight.rows / heads, head_stride / 4)
-                }
+                (Some(slab), Some(Absorption { weight, head_stride })) => (slab.rows, slab.row_begin, weight.rows / heads, head_stride / 4),
                 _ => (0, 0, 1, 0),
             };
             let blocks = rows / nope * (cols / 32);
@@ -185,14 +183,16 @@ struct Variant {
 fn case(variant: Variant) -> Case {
     let Variant { format, count, live, heads, nope, latent_dim, pairs, slab_heads } = variant;
     let weight_word = format.map_or("no weight".to_string(), |format| format.to_string());
-    let name = format!("mla_enter {live} of {count} rows, {heads} heads {nope}×{latent_dim} + {}, {slab_heads} a slab, {weight_word}", 2 * pairs);
+    let name =
+        format!("mla_enter {live} of {count} rows, {heads} heads {nope}×{latent_dim} + {}, {slab_heads} a slab, {weight_word}", 2 * pairs);
     Case::new(name, move |gpu| {
         let mut stage = Stage::new(gpu);
         let mut rng = Rng(41);
         let stored = |dim: usize| dim.next_multiple_of(super::BLOCK_COLS);
         let (cols, rope, nope_stride) = (stored(latent_dim), stored(2 * pairs), stored(nope) * usize::from(format.is_some()));
         let entry = cols + rope;
-        let weight = format.map(|format| rng.weight_in_slabs(gpu, format, [heads * nope, latent_dim], nope, slab_heads * nope)).transpose()?;
+        let weight =
+            format.map(|format| rng.weight_in_slabs(gpu, format, [heads * nope, latent_dim], nope, slab_heads * nope)).transpose()?;
         let (x_rope_begin, u_begin) = (heads * nope_stride, 8);
         let (x_stride, u_stride) = (x_rope_begin + heads * rope + 4, u_begin + entry);
         // Zeros pad every part.

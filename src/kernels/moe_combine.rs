@@ -38,7 +38,12 @@ impl Kernel for MoeCombine<'_> {
     fn launches(&self, _: &Gpu) -> Vec<Launch> {
         assert_eq!(self.x.dim(2), self.y.dim(1), "moe_combine: columns of x and y");
         let params = Params { stride: self.y.dim(1) / 4, slots: self.x.dim(1) };
-        let launch = Launch::new(program(self.x.storage), params).read(self.x).read(self.base).write(self.y).read(self.weights).uniform(&self.rows.step);
+        let launch = Launch::new(program(self.x.storage), params)
+            .read(self.x)
+            .read(self.base)
+            .write(self.y)
+            .read(self.weights)
+            .uniform(&self.rows.step);
         vec![launch.grid(params.stride.div_ceil(WORKGROUP) as usize, self.rows.count, 1).flops(2 * self.x.len() as u64)]
     }
 }

@@ -44,7 +44,12 @@ impl Kernel for Sample<'_> {
     fn launches(&self, gpu: &Gpu) -> Vec<Launch> {
         let launch = Launch::new(program(Lanes::whole(gpu)), Params { stride: self.logits.dim(1) });
         let launch = launch.read(self.logits).read(self.sampling).read(self.listed).write(self.sampled);
-        vec![bind_batch(launch.uniform(&self.rows.step), self.batch).grid(self.outputs, 1, 1).reads(4 * self.outputs as u64 * u64::from(self.logits.dim(1))).writes(4 * self.outputs as u64)]
+        vec![
+            bind_batch(launch.uniform(&self.rows.step), self.batch)
+                .grid(self.outputs, 1, 1)
+                .reads(4 * self.outputs as u64 * u64::from(self.logits.dim(1)))
+                .writes(4 * self.outputs as u64),
+        ]
     }
 }
 

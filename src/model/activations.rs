@@ -4,7 +4,7 @@ use super::arrange::Columns;
 use super::weights::pad;
 use super::{ModelConfig, ModelError};
 use crate::gpu::{Gpu, Tensor};
-use crate::kernels::{MAX_ROWS, PAGE, SAMPLING_WORDS, tile_bound};
+use crate::kernels::{FEW_ROWS, Lanes, MAX_ROWS, PAGE, SAMPLING_WORDS, tile_bound};
 
 /// Room for `rows` rows, of which `outputs` have logits, of `sequences` sequences of up to `context` tokens.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,8 @@ pub struct Room {
     pub outputs: usize,
     pub sequences: usize,
     pub context: usize,
+    /// Every step goes the few rows' way.
+    pub deterministic: bool,
 }
 
 /// Columns are padded to whole blocks with zeros that no kernel overwrites.
@@ -48,6 +50,9 @@ pub struct Activations {
     pub query: Tensor,
     /// `[rows, heads, latent]`
     pub zeta: Tensor,
+    /// With few rows attention's parts, `[few rows, splits, heads, latent]`, and what weighs them.
+    pub zeta_parts: Tensor,
+    pub zeta_stats: Tensor,
     /// `[rows, heads * v]`
     pub o: Tensor,
     /// `[rows, 1, intermediate]`
@@ -70,7 +75,7 @@ pub struct Activations {
 
 impl Activations {
     pub fn new(gpu: &Gpu, config: &ModelConfig, room: Room) -> Result<Self, ModelError> {
-        let Room { rows, outputs, sequences, context } = room;
+        let Room { rows, outputs, sequences, context, .. } = room;
         let (hidden, heads) = (pad(config.hidden), config.heads);
         let columns = Columns::of(config);
         let (experts, slots, width, shared) = match &config.moe {
@@ -88,6 +93,8 @@ impl Activations {
         // A head's values that are not made of quads go to a buffer, number by number.
         let o_cols = pad(heads * config.v_dim);
         let o = if config.v_dim.is_multiple_of(4) { z("o", &[rows, o_cols])? } else { gpu.zeros("o", &[rows, o_cols])? };
+        // Any number of rows may go the few rows' way.
+        let (few, splits) = (if room.deterministic { rows } else { rows.min(FEW_ROWS) }, Lanes::of(gpu).splits());
         let q_cols = config.q_lora_rank.map_or(4, |_| columns.q);
         Ok(Self {
             step: gpu.uniform("step", 4)?,
@@ -106,6 +113,8 @@ impl Activations {
             q: z("q", &[rows, q_cols])?,
             query: z("query", &[rows, heads, columns.latent + columns.rope])?,
             zeta: z("zeta", &[rows, heads, columns.latent])?,
+            zeta_parts: z("zeta_parts", &[few, splits, heads, columns.latent])?,
+            zeta_stats: gpu.zeros("zeta_stats", &[few, splits, heads, 2])?,
             o,
             dense_h: z("dense_h", &[rows, 1, intermediate])?,
             shared_h: z("shared_h", &[rows, 1, shared])?,

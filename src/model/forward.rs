@@ -102,17 +102,20 @@ impl Step<'_> {
             eps: config.lora_eps,
             rows,
         });
+        // With few rows the past is split among workgroups, and what reads their sums merges them.
+        let (zeta, stats) = if rows.few { (&s.zeta_parts, Some(&s.zeta_stats)) } else { (&s.zeta, None) };
         r.run(MlaAttention {
             x: &s.query,
             cache,
             page_table: &s.page_table,
             batch: &s.batch,
-            zeta: &s.zeta,
+            zeta,
+            stats,
             scale: config.softmax_scale,
             has_nope: w.kv_b_key.is_some(),
             rows,
         });
-        r.run(Linear { heads, ..linear(&s.zeta, &w.kv_b_value, &s.o, rows) });
+        r.run(Linear { heads, merge: stats, ..linear(zeta, &w.kv_b_value, &s.o, rows) });
         let [x, x_mid] = &s.x;
         r.run(Linear { base: Some(x), bias: w.o_bias.as_ref(), ..linear(&s.o, &w.o_proj, x_mid, rows) });
     }
@@ -203,5 +206,5 @@ struct Input<'a> {
 
 /// y = weight · x
 fn linear<'a>(x: &'a Tensor, weight: &'a Weight, y: &'a Tensor, rows: &'a Rows) -> Linear<'a> {
-    Linear { x, norm: None, weight, bias: None, columns: None, base: None, y, heads: 1, rows }
+    Linear { x, merge: None, norm: None, weight, bias: None, columns: None, base: None, y, heads: 1, rows }
 }

@@ -1,0 +1,3 @@
+// x is whole.
+fn begin_x(token: u32, head: u32) {
+}
