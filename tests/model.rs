@@ -15,10 +15,14 @@ use support::golden::{self, Golden};
 use support::reference::Reference;
 use support::zoo;
 
-/// The full adapter and the core tier, which has neither subgroups nor f16.
+/// The full adapter, the same with buffers as on a real GPU, and the core tier, which has neither subgroups nor f16.
 fn tiers() -> Vec<(&'static str, Gpu)> {
     let open = |disabled| block_on(Gpu::open(&GpuOptions { disabled, ..Default::default() })).unwrap();
-    vec![("full", open(Disabled::default())), ("core", open(Disabled(vec![Feature::Subgroups, Feature::F16])))]
+    vec![
+        ("full", open(Disabled::default())),
+        ("buffers", open(Disabled(vec![Feature::Images]))),
+        ("core", open(Disabled(vec![Feature::Subgroups, Feature::F16]))),
+    ]
 }
 
 fn load(gpu: &Gpu, dir: &Path) -> Arc<Model> {

@@ -48,10 +48,10 @@ impl LateBar {
 /// Opens the model on the device that the flags ask for.
 pub async fn open(model: Option<PathBuf>, device: &DeviceArgs) -> anyhow::Result<Engine> {
     let mut bar = LateBar::new("loading {wide_bar} {bytes}/{total_bytes}");
-    let mut on_event = |event| {
-        if let OpenEvent::Load(progress) = event {
-            bar.at(progress.done_bytes, progress.total_bytes);
-        }
+    let mut on_event = |event| match event {
+        OpenEvent::Load(progress) => bar.at(progress.done_bytes, progress.total_bytes),
+        OpenEvent::TurnedOff(off) => eprintln!("warning: {off}"),
+        OpenEvent::Device(_) => {}
     };
     let opened = Engine::open(device.open(model), &mut on_event).await;
     bar.clear();

@@ -20,6 +20,7 @@ pub use request::{Cancel, Event, Input, OpenEvent, Request, Stats, StopReason, S
 
 use crate::checkpoint::Checkpoint;
 use crate::gpu::{Gpu, GpuOptions, Recording};
+use crate::kernels::open_tested;
 use crate::model::{Model, ModelConfig};
 use crate::sampler::Sampling;
 use crate::session::{Runtime, RuntimeOptions, Session};
@@ -261,7 +262,8 @@ async fn build(
     checkpoint: &Checkpoint,
     on_event: &mut dyn FnMut(OpenEvent),
 ) -> Result<(Arc<Model>, Runtime, usize), EngineError> {
-    let gpu = Gpu::open(&options.gpu).await?;
+    let (gpu, turned_off) = open_tested(&options.gpu).await?;
+    turned_off.into_iter().for_each(|off| on_event(OpenEvent::TurnedOff(off)));
     on_event(OpenEvent::Device(gpu.caps().clone()));
     let model = Model::load(&gpu, checkpoint, &mut |progress| on_event(OpenEvent::Load(progress))).await?;
     checkpoint.release_pages();

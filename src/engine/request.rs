@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::gpu::Caps;
+use crate::kernels::TurnedOff;
 use crate::model::LoadProgress;
 use crate::sampler::Sampling;
 use crate::text::Message;
@@ -44,6 +45,8 @@ impl Request {
 /// What happens while an engine opens.
 #[derive(Clone, Debug)]
 pub enum OpenEvent {
+    /// An ability that the start-up self-test turned off.
+    TurnedOff(TurnedOff),
     /// The device was chosen; loading begins.
     Device(Caps),
     Load(LoadProgress),

@@ -12,6 +12,18 @@ pub enum Feature {
     Images,
 }
 
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Subgroups => "subgroups",
+            Self::F16 => "f16",
+            Self::Coop => "coop",
+            Self::Images => "images",
+        };
+        f.write_str(name)
+    }
+}
+
 /// The kill switches: `--disable subgroups,f16,coop,images`.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Disabled(pub Vec<Feature>);

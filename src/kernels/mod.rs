@@ -33,7 +33,7 @@ pub use moe_route::{GroupScore, MAX_EXPERTS, MoeRoute, RouterInput, Scoring};
 pub use moe_sort::{MoeSort, tile_bound};
 pub use rms_norm::RmsNorm;
 pub use sample::{SAMPLING_WORDS, Sample};
-pub use self_test::self_test;
+pub use self_test::{TurnedOff, open_tested, self_test};
 pub use weight::{BLOCK_COLS, Slab, Weight, WeightWriter, every_format};
 
 use crate::gpu::{Launch, Part, Program, Tensor};
