@@ -22,7 +22,6 @@ var<workgroup> tile_count: u32;
 fn moe_sort(@builtin(local_invocation_index) lane: u32) {
     let live = bound(step.x * params.slots, lane);
     let experts = bound(params.experts, lane);
-    // Loops around loops count for all lanes alike: llvmpipe runs a loop that no lane has entered to its iteration limit.
     for (var first = 0u; first < experts; first += WORKGROUP_SIZE) {
         let e = min(first + lane, params.experts - 1u);
         var count = 0u;

@@ -5,10 +5,6 @@ fn weight_row(row: u32) -> vec2<u32> {
     return vec2<u32>(row_begin(row, params.cols / 32u), row_begin(row, (params.cols + GROUP - 1u) / GROUP * SCALE_WORDS));
 }
 
-fn block_scale(row: vec2<u32>, block: u32) -> vec2<f32> {
-    return load_scale(row.y + block / (GROUP / 32u) * SCALE_WORDS * STEP);
-}
-
 fn quants4_low(packed: u32) -> vec4<f32> {
     return vec4<f32>(vec4<i32>((vec4<u32>(packed) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)));
 }
@@ -21,18 +17,4 @@ fn load_quants(row: vec2<u32>, block: u32) -> Block {
     let q = weight_at(row.x + block * STEP);
     return Block(quants4_low(q.x), quants4_high(q.x), quants4_low(q.y), quants4_high(q.y),
                  quants4_low(q.z), quants4_high(q.z), quants4_low(q.w), quants4_high(q.w));
-}
-
-fn load_block(row: vec2<u32>, block: u32) -> Block {
-    let s = block_scale(row, block);
-    let scale = vec4<f32>(s.x);
-    let bias = vec4<f32>(s.y);
-    let q = load_quants(row, block);
-    return Block(fma(q.a, scale, bias), fma(q.b, scale, bias), fma(q.c, scale, bias), fma(q.d, scale, bias),
-                 fma(q.e, scale, bias), fma(q.f, scale, bias), fma(q.g, scale, bias), fma(q.h, scale, bias));
-}
-
-// Σ (scale * q + bias) x = scale * Σ q x + bias * Σ x
-fn scaled_dot(row: vec2<u32>, scale: vec2<f32>, block: u32, x: Block, total: f32) -> f32 {
-    return fma(scale.x, block_dot(load_quants(row, block), x), scale.y * total);
 }

@@ -5,10 +5,6 @@ fn weight_row(row: u32) -> vec2<u32> {
     return vec2<u32>(row_begin(row, params.cols / 16u), row_begin(row, (params.cols + GROUP - 1u) / GROUP * SCALE_WORDS));
 }
 
-fn block_scale(row: vec2<u32>, block: u32) -> vec2<f32> {
-    return load_scale(row.y + block / (GROUP / 32u) * SCALE_WORDS * STEP);
-}
-
 fn quants8(packed: u32) -> vec4<f32> {
     return vec4<f32>(vec4<i32>((vec4<u32>(packed) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u)));
 }
@@ -18,18 +14,4 @@ fn load_quants(row: vec2<u32>, block: u32) -> Block {
     let a = weight_at(at);
     let b = weight_at(at + STEP);
     return Block(quants8(a.x), quants8(a.y), quants8(a.z), quants8(a.w), quants8(b.x), quants8(b.y), quants8(b.z), quants8(b.w));
-}
-
-fn load_block(row: vec2<u32>, block: u32) -> Block {
-    let s = block_scale(row, block);
-    let scale = vec4<f32>(s.x);
-    let bias = vec4<f32>(s.y);
-    let q = load_quants(row, block);
-    return Block(fma(q.a, scale, bias), fma(q.b, scale, bias), fma(q.c, scale, bias), fma(q.d, scale, bias),
-                 fma(q.e, scale, bias), fma(q.f, scale, bias), fma(q.g, scale, bias), fma(q.h, scale, bias));
-}
-
-// Σ (scale * q + bias) x = scale * Σ q x + bias * Σ x
-fn scaled_dot(row: vec2<u32>, scale: vec2<f32>, block: u32, x: Block, total: f32) -> f32 {
-    return fma(scale.x, block_dot(load_quants(row, block), x), scale.y * total);
 }

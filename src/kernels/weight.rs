@@ -13,6 +13,7 @@ const F32: Part = wgsl!("parts/weight_f32.wgsl");
 const F16: Part = wgsl!("parts/weight_f16.wgsl");
 const BF16: Part = wgsl!("parts/weight_bf16.wgsl");
 const FP8: Part = wgsl!("parts/weight_fp8.wgsl");
+const AFFINE: Part = wgsl!("parts/affine.wgsl");
 const AFFINE4: Part = wgsl!("parts/weight_affine4.wgsl");
 const AFFINE8: Part = wgsl!("parts/weight_affine8.wgsl");
 const SCALE_F16: Part = wgsl!("parts/scale_f16.wgsl");
@@ -195,7 +196,7 @@ pub fn with_weight(program: Program, format: WeightFormat, storage: Storage) -> 
                 Scale::Bf16 => SCALE_BF16,
                 Scale::F32 => SCALE_F32,
             };
-            scaled(program.with(if bits == 4 { AFFINE4 } else { AFFINE8 }).with(scale).set("GROUP", u32::from(group)))
+            scaled(program.with(AFFINE).with(if bits == 4 { AFFINE4 } else { AFFINE8 }).with(scale).set("GROUP", u32::from(group)))
         }
     }
 }

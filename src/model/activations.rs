@@ -40,7 +40,7 @@ pub struct Activations {
     pub routed: Tensor,
     /// The residual normalised, for many rows; with few a place for sums on their way.
     pub normed: Tensor,
-    /// What the first projection gives, as [`Columns`] says.
+    /// What the first projection gives, as `Columns` says.
     pub inward: Tensor,
     /// The queries' latent, normalised, for many rows.
     pub q_a_normed: Tensor,
