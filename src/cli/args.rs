@@ -106,7 +106,7 @@ pub struct DeviceArgs {
     /// The most device memory to use, in bytes or with K, M or G
     #[arg(long, global = true, value_name = "BYTES", value_parser = bytes)]
     pub memory: Option<u64>,
-    /// Prompt tokens in one step
+    /// Prompt tokens in one step, 1024 at the most
     #[arg(long, global = true, value_name = "N", value_parser = positive)]
     pub chunk: Option<usize>,
     /// The same sums whatever runs beside, at any batch size
