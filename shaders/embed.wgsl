@@ -1,4 +1,4 @@
-// x[row] = table[token of row]; a token sampled on the device a step ago is taken from `sampled`.
+// y[row] = table[token of row]; a token sampled on the device a step ago is taken from `sampled`.
 //
 // One workgroup per row. Rows of the table outside this slab are another launch's.
 
@@ -9,7 +9,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// 1: x [rows, cols]
+// 1: y [rows, cols]
 @group(0) @binding(2) var<storage, read> sampled: array<u32>;            // [sequences]
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -24,15 +24,6 @@ fn embed(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     }
     let weight = weight_row(token - params.row_begin);
     for (var block = lane; block < params.cols / 32u; block += WORKGROUP_SIZE) {
-        let w = load_block(weight, block);
-        let to = group.x * params.cols + block * 32u;
-        x_put(to, w.a, 4u);
-        x_put(to + 4u, w.b, 4u);
-        x_put(to + 8u, w.c, 4u);
-        x_put(to + 12u, w.d, 4u);
-        x_put(to + 16u, w.e, 4u);
-        x_put(to + 20u, w.f, 4u);
-        x_put(to + 24u, w.g, 4u);
-        x_put(to + 28u, w.h, 4u);
+        put_block(group.x * params.cols + block * 32u, load_block(weight, block));
     }
 }

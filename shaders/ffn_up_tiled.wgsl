@@ -10,6 +10,8 @@ struct Params {
     slots: u32,         // slots of a row
     expert_begin: u32,  // experts of this slab
     experts: u32,
+    norm_dim: u32,      // ffn_up's, as eps is
+    eps: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

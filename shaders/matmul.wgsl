@@ -10,7 +10,10 @@ struct Params {
     head_begin: u32,    // first head of this slab
     x_stride: u32,      // from token to token, in vec4
     x_head_stride: u32, // from head to head, in vec4
+    x_split: u32,       // matvec's, as what follows y_stride is
     y_stride: u32,      // from token to token
+    norm_dim: u32,
+    eps: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -14,12 +14,3 @@ fn load_block(row: vec2<u32>, block: u32) -> Block {
     return Block(f32x4(at), f32x4(at + STEP), f32x4(at + 2u * STEP), f32x4(at + 3u * STEP),
                  f32x4(at + 4u * STEP), f32x4(at + 5u * STEP), f32x4(at + 6u * STEP), f32x4(at + 7u * STEP));
 }
-
-// No scale goes with these weights.
-fn block_scale(row: vec2<u32>, block: u32) -> vec2<f32> {
-    return vec2<f32>(1.0, 0.0);
-}
-
-fn scaled_dot(row: vec2<u32>, scale: vec2<f32>, block: u32, x: Block, total: f32) -> f32 {
-    return block_dot(load_block(row, block), x);
-}

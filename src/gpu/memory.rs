@@ -83,7 +83,7 @@ impl Gpu {
     /// Starts reading `bytes` from `offset_bytes` of a tensor, after all that was submitted so far.
     pub fn download(&self, tensor: &Tensor, offset_bytes: u64, bytes: u64) -> Download {
         assert!(offset_bytes + bytes <= tensor.size_bytes(), "read of {bytes} bytes at {offset_bytes} from {tensor:?}");
-        let row_bytes = 4 * (tensor.storage.texel_numbers() * IMAGE_WIDTH) as u64;
+        let row_bytes = tensor.storage.row_bytes() as u64;
         let (first_row, end_row) = (offset_bytes / row_bytes, (offset_bytes + bytes).div_ceil(row_bytes));
         let (begin, size) = match &tensor.memory {
             Memory::Buffer(_) => (0, bytes),

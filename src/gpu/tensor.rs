@@ -28,9 +28,14 @@ pub enum Storage {
 pub const IMAGE_WIDTH: usize = 2048;
 
 impl Storage {
-    /// Numbers in a texel; what a buffer's part is addressed by.
-    pub(super) fn texel_numbers(self) -> usize {
-        if self == Self::Image { 4 } else { 1 }
+    /// Bytes of a texel.
+    pub(super) fn texel_bytes(self) -> usize {
+        if self == Self::Image { 16 } else { 4 }
+    }
+
+    /// Bytes of a row of texels.
+    pub(super) fn row_bytes(self) -> usize {
+        self.texel_bytes() * IMAGE_WIDTH
     }
 }
 
@@ -125,7 +130,7 @@ impl Gpu {
 
     /// The most bytes that one tensor of this storage may have.
     pub fn max_tensor_bytes(&self, storage: Storage) -> u64 {
-        let image = 4 * (storage.texel_numbers() * IMAGE_WIDTH) as u64 * u64::from(self.caps().max_image_rows);
+        let image = storage.row_bytes() as u64 * u64::from(self.caps().max_image_rows);
         if storage == Storage::Buffer { self.caps().max_binding_bytes } else { image.min(self.caps().max_binding_bytes) }
     }
 
@@ -135,7 +140,7 @@ impl Gpu {
             return self.allocate(what, shape, element, false);
         }
         self.fault()?;
-        let row_bytes = 4 * (storage.texel_numbers() * IMAGE_WIDTH) as u64;
+        let row_bytes = storage.row_bytes() as u64;
         let numbers = shape.iter().try_fold(1u64, |size, &dim| size.checked_mul(dim as u64)).unwrap_or(u64::MAX / 8);
         let rows = (4 * numbers).div_ceil(row_bytes).max(1);
         let (size_bytes, limit_bytes) = (rows.saturating_mul(row_bytes), self.max_tensor_bytes(storage));
@@ -230,8 +235,7 @@ impl Gpu {
 
     /// Whole texels, row by row: the end of a first row, whole rows, the beginning of a last one.
     fn write_image(&self, texture: &wgpu::Texture, storage: Storage, offset_bytes: usize, bytes: &[u8]) {
-        let texel_bytes = 4 * storage.texel_numbers();
-        let row_bytes = texel_bytes * IMAGE_WIDTH;
+        let (texel_bytes, row_bytes) = (storage.texel_bytes(), storage.row_bytes());
         assert!(offset_bytes.is_multiple_of(texel_bytes), "write at byte {offset_bytes} of an image");
         // A tensor's numbers may end within a texel.
         let mut padded = vec![];
@@ -279,8 +283,7 @@ impl Gpu {
                 encoder.copy_buffer_to_buffer(&way, 0, buffer, to, bytes);
             }
             Memory::Image(texture, _) => {
-                let texel_bytes = 4 * tensor.storage.texel_numbers() as u64;
-                let row_bytes = texel_bytes * IMAGE_WIDTH as u64;
+                let (texel_bytes, row_bytes) = (tensor.storage.texel_bytes() as u64, tensor.storage.row_bytes() as u64);
                 // Runs within one row of the image: where in it, where in the buffer, how many texels.
                 let runs = |begin: u64| {
                     let mut done = 0;

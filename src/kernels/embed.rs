@@ -1,7 +1,7 @@
 //! `x[row] = table[token of row]`.
 
 use super::case::{Case, Check, Rng, Stage};
-use super::weight::{bind_weight, every_format_of_parts, with_weight};
+use super::weight::{PUT_BLOCK, bind_weight, every_format_of_parts, with_weight};
 use super::{BatchRow, Rows, SAMPLED, Weight, bind_batch, with_batch};
 use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Storage, Tensor};
@@ -27,7 +27,7 @@ params!(
 );
 
 fn program(format: WeightFormat, storage: Storage) -> Program {
-    let program = Program::new("embed", Params::FIELDS, [BODY]).set("WORKGROUP_SIZE", 32).puts("x", storage);
+    let program = Program::new("embed", Params::FIELDS, [BODY]).set("WORKGROUP_SIZE", 32).with(PUT_BLOCK).puts("y", storage);
     with_weight(with_batch(program), format, storage)
 }
 

@@ -1,7 +1,6 @@
 //! `h = silu(gate x) * (up x)` for every slot of a row (DEEPSEEK.md §3.4): the chosen experts', or a dense or shared FFN's one.
 
 use super::case::{Case, Check, Rng, Stage, UNTOUCHED, dot, filled};
-use super::lanes::GAIN_BINDING;
 use super::linear::{MANY_LANES, TILE_DOTS};
 use super::moe_sort::{self, Routing};
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
@@ -46,13 +45,8 @@ pub struct FfnUp<'a> {
 }
 
 params!(
-    /// As `ffn_up.wgsl` has it.
+    /// As `ffn_up.wgsl` and `ffn_up_tiled.wgsl` have it.
     Params { cols: u32, width: u32, h_stride: u32, slots: u32, expert_begin: u32, experts: u32, norm_dim: u32, eps: f32 }
-);
-
-params!(
-    /// As `ffn_up_tiled.wgsl` has it.
-    TiledParams { cols: u32, width: u32, h_stride: u32, slots: u32, expert_begin: u32, experts: u32 }
 );
 
 fn few(lanes: Lanes, format: WeightFormat, slot: Part, gain: Option<Storage>) -> Program {
@@ -62,7 +56,7 @@ fn few(lanes: Lanes, format: WeightFormat, slot: Part, gain: Option<Storage>) ->
 }
 
 fn many(lanes: Lanes, format: WeightFormat, tile: Part) -> Program {
-    let program = Program::new("ffn_up_tiled", TiledParams::FIELDS, [TILED, TILE_DOTS, tile]);
+    let program = Program::new("ffn_up_tiled", Params::FIELDS, [TILED, TILE_DOTS, tile]);
     let program = program.quads("x", lanes.storage()).puts("h", lanes.storage());
     with_weight(lanes.with_x(program.set("WORKGROUP_SIZE", lanes.row_lanes() as u32)), format, lanes.storage())
 }
@@ -94,27 +88,25 @@ impl Kernel for FfnUp<'_> {
         let launch = |slab: &super::Slab| {
             let expert_rows = 2 * self.width;
             let experts = slab.rows / expert_rows;
-            let many_params = TiledParams {
+            let (norm_dim, eps) = Norm::params(self.norm);
+            let params = Params {
                 cols: self.weight.cols as u32,
                 width: self.width as u32,
                 h_stride: self.h.dim(2),
                 slots: slots as u32,
                 expert_begin: (slab.row_begin / expert_rows) as u32,
                 experts: experts as u32,
+                norm_dim,
+                eps,
             };
             let format = self.weight.format;
             let start_few = |slot| {
-                let TiledParams { cols, width, h_stride, slots, expert_begin, experts } = many_params;
-                let norm_dim = self.norm.map_or(1, |norm| norm.dim as u32);
-                let eps = self.norm.map_or(0.0, |norm| norm.eps);
-                let params = Params { cols, width, h_stride, slots, expert_begin, experts, norm_dim, eps };
-                let gain = self.norm.map(|norm| norm.gain.storage);
-                let launch = Launch::new(few(lanes, format, slot, gain), params).read(self.x).write(self.h);
-                let launch = self.norm.iter().fold(launch, |launch, norm| launch.read_at(GAIN_BINDING, norm.gain));
-                launch.grid(self.width.div_ceil(lanes.rows()), slots as usize, count)
+                let program = few(lanes, format, slot, self.norm.map(|norm| norm.gain.storage));
+                let launch = Norm::bind(self.norm, Launch::new(program, params).read(self.x).write(self.h));
+                launch.grid(self.width.div_ceil(lanes.rows()), slots, count)
             };
             let start_many = |tile, tiles| {
-                let launch = Launch::new(many(lanes, format, tile), many_params).read(self.x).write(self.h);
+                let launch = Launch::new(many(lanes, format, tile), params).read(self.x).write(self.h);
                 launch.grid(self.width.div_ceil(4 * lanes.row_lanes()), tiles, 1)
             };
             let launch = match self.slots {

@@ -34,6 +34,18 @@ pub struct Norm<'a> {
     pub eps: f32,
 }
 
+impl Norm<'_> {
+    /// The params `norm_dim` and `eps`.
+    pub(super) fn params(norm: Option<Self>) -> (u32, f32) {
+        norm.map_or((1, 0.0), |norm| (norm.dim as u32, norm.eps))
+    }
+
+    /// Binds what `Lanes::with_input` declares.
+    pub(super) fn bind(norm: Option<Self>, launch: Launch) -> Launch {
+        norm.iter().fold(launch, |launch, norm| launch.read_at(GAIN_BINDING, norm.gain))
+    }
+}
+
 /// One linear map over all rows of a step.
 pub struct Linear<'a> {
     /// `[rows, cols]`, or `[rows, heads, cols]`, or with `merge` `[rows, splits, heads, cols]`
@@ -57,7 +69,7 @@ pub struct Linear<'a> {
 }
 
 params!(
-    /// As `matvec.wgsl` has it.
+    /// As `matvec.wgsl` and `matmul.wgsl` have it.
     Params {
         rows: u32,
         cols: u32,
@@ -70,11 +82,6 @@ params!(
         norm_dim: u32,
         eps: f32,
     }
-);
-
-params!(
-    /// As `matmul.wgsl` has it.
-    ManyParams { rows: u32, cols: u32, row_begin: u32, head_begin: u32, x_stride: u32, x_head_stride: u32, y_stride: u32 }
 );
 
 /// What tells one variant from another, beside the weight.
@@ -125,7 +132,7 @@ fn matvec(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
 }
 
 fn matmul(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
-    let program = Program::new("matmul", ManyParams::FIELDS, [MATMUL, TILE_DOTS]).set("WORKGROUP_SIZE", lanes.row_lanes() as u32);
+    let program = Program::new("matmul", Params::FIELDS, [MATMUL, TILE_DOTS]).set("WORKGROUP_SIZE", lanes.row_lanes() as u32);
     with_weight(lanes.with_x(ends.apply(program)), format, lanes.storage())
 }
 
@@ -171,7 +178,8 @@ impl Kernel for Linear<'_> {
         let x_row: usize = self.x.shape[1..].iter().product();
         let splits = self.merge.map_or(1, |_| self.x.shape[1]);
         let y_row: usize = self.y.shape[1..].iter().product();
-        let x_cols = if self.heads > 1 || splits > 1 { self.x.shape[self.x.shape.len() - 1] } else { x_row };
+        let is_headed = self.heads > 1 || splits > 1;
+        let x_cols = if is_headed { self.x.shape[self.x.shape.len() - 1] } else { x_row };
         let name = &self.weight.name;
         assert!(self.weight.cols <= x_cols, "{name}: columns of the weight and of x {:?}", self.x.shape);
         assert!(self.columns.is_some() || y_row >= self.weight.rows, "{name}: y");
@@ -198,33 +206,28 @@ impl Kernel for Linear<'_> {
             // A slab of a headed weight holds whole heads.
             let heads = if self.heads > 1 { slab.rows / head_rows } else { 1 };
             let rows = slab.rows / heads;
-            let many = ManyParams {
+            let (norm_dim, eps) = Norm::params(self.norm);
+            let params = Params {
                 rows: rows as u32,
                 cols: self.weight.cols as u32,
                 row_begin: slab.row_begin as u32,
                 head_begin: (slab.row_begin / head_rows) as u32,
                 x_stride: (x_row / 4) as u32,
-                x_head_stride: if self.heads > 1 { (x_cols / 4) as u32 } else { 0 },
+                x_head_stride: if is_headed { (x_cols / 4) as u32 } else { 0 },
+                x_split: (x_row / 4 / splits) as u32,
                 y_stride: y_row as u32,
+                norm_dim,
+                eps,
             };
             let launch = if self.rows.few {
-                let ManyParams { rows: _, cols, row_begin, head_begin, x_stride, x_head_stride, y_stride } = many;
-                let x_head_stride = if splits > 1 { (x_cols / 4) as u32 } else { x_head_stride };
-                let x_split = x_stride / splits as u32;
-                let norm_dim = self.norm.map_or(1, |norm| norm.dim as u32);
-                let eps = self.norm.map_or(0.0, |norm| norm.eps);
-                let rows_u32 = rows as u32;
-                let params =
-                    Params { rows: rows_u32, cols, row_begin, head_begin, x_stride, x_head_stride, x_split, y_stride, norm_dim, eps };
                 let program = matvec(lanes, self.weight.format, ends);
                 Launch::new(program, params).read(self.x).write(self.y).grid(rows.div_ceil(lanes.rows()), tokens, heads)
             } else {
                 let program = matmul(lanes, self.weight.format, ends);
                 let grid = (rows.div_ceil(4 * lanes.row_lanes()), tokens.div_ceil(TILE), heads);
-                Launch::new(program, many).read(self.x).write(self.y).uniform(&self.rows.step).grid(grid.0, grid.1, grid.2)
+                Launch::new(program, params).read(self.x).write(self.y).uniform(&self.rows.step).grid(grid.0, grid.1, grid.2)
             };
-            let launch = bind_base(bind_weight(launch, slab), self.base);
-            let launch = self.norm.iter().fold(launch, |launch, norm| launch.read_at(GAIN_BINDING, norm.gain));
+            let launch = Norm::bind(self.norm, bind_base(bind_weight(launch, slab), self.base));
             let launch = self.merge.iter().fold(launch, |launch, stats| launch.read_at(STATS_BINDING, stats));
             let launch = self.bias.iter().fold(launch, |launch, bias| launch.read_at(BIAS_BINDING, bias));
             let launch = self.columns.iter().fold(launch, |launch, columns| launch.read_at(COLUMNS_BINDING, columns));

@@ -2,7 +2,7 @@
 //! (DEEPSEEK.md §3.2, §3.3, §4.1).
 
 use super::case::{Case, F32_SUMS, Rng, Stage, UNTOUCHED, dot, rotary};
-use super::weight::{bind_weight, every_format_of_parts, with_weight};
+use super::weight::{PUT_BLOCK, bind_weight, every_format_of_parts, with_weight};
 use super::{BatchRow, Lanes, PAGE, Rows, Weight, bind_batch, with_batch};
 use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
@@ -78,7 +78,7 @@ fn program(lanes: Lanes, format: Option<WeightFormat>, few: bool) -> Program {
         None => program.with(ABSORB_NONE),
         Some(format) => {
             let absorb = if few { ABSORB_WEIGHT } else { ABSORB_TILED };
-            with_weight(program.with(absorb).with(ABSORB_BLOCK), format, storage)
+            with_weight(program.with(absorb).with(ABSORB_BLOCK).with(PUT_BLOCK), format, storage)
         }
     }
 }

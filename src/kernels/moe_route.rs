@@ -1,7 +1,6 @@
 //! The router: from rows or their logits to chosen experts and their weights, in every variant (DEEPSEEK.md §3.6).
 
 use super::case::{Case, Check, Rng, Stage, dot};
-use super::lanes::GAIN_BINDING;
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
 use super::{Lanes, Norm, Rows, Weight, rms_norm};
 use crate::checkpoint::WeightFormat;
@@ -99,10 +98,11 @@ impl Kernel for MoeRoute<'_> {
     fn launches(&self, gpu: &Gpu) -> Vec<Launch> {
         let experts = self.correction.dim(0);
         assert!(experts as usize <= MAX_EXPERTS, "moe_route: {experts} experts");
-        let (cols, norm_dim, eps) = match self.input {
-            RouterInput::Logits(_) => (0, 1, 0.0),
-            RouterInput::Gate { norm, weight, .. } => (weight.cols as u32, norm.dim as u32, norm.eps),
+        let (cols, norm) = match self.input {
+            RouterInput::Logits(_) => (0, None),
+            RouterInput::Gate { norm, weight, .. } => (weight.cols as u32, Some(norm)),
         };
+        let (norm_dim, eps) = Norm::params(norm);
         let params = Params {
             experts,
             top_k: self.chosen.dim(1) - self.shared_experts as u32,
@@ -128,12 +128,12 @@ impl Kernel for MoeRoute<'_> {
                 let read = 4 * count * u64::from(experts);
                 finish(Launch::new(given(lanes), params).read(logits)).flops(flops).reads(read)
             }
-            RouterInput::Gate { x, norm, weight } => {
+            RouterInput::Gate { x, weight, .. } => {
                 let [slab] = weight.slabs.as_slice() else { panic!("moe_route: the router's weight lies in one slab") };
                 assert!(weight.rows == experts as usize && x.shape[1] == weight.cols, "moe_route: x {x:?}");
                 let launch = finish(Launch::new(gated(lanes, weight.format), params).read(x));
                 let read = weight.size_bytes() + 4 * (count + 1) * u64::from(cols);
-                let launch = bind_weight(launch.read_at(GAIN_BINDING, norm.gain), slab).reads(read);
+                let launch = bind_weight(Norm::bind(norm, launch), slab).reads(read);
                 launch.flops(flops + 2 * count * u64::from(experts) * u64::from(cols))
             }
         };

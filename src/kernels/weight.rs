@@ -6,6 +6,9 @@ use crate::gpu::{Element, Gpu, GpuError, Launch, Part, Program, Storage, Tensor}
 use crate::wgsl;
 
 pub(super) const BLOCK: Part = wgsl!("parts/block.wgsl");
+pub(super) const PUT_BLOCK: Part = wgsl!("parts/put_block.wgsl");
+const UNSCALED: Part = wgsl!("parts/unscaled.wgsl");
+const HALVES: Part = wgsl!("parts/halves.wgsl");
 const FOUR_ROWS: Part = wgsl!("parts/four_rows.wgsl");
 const ORDER_ROWS: Part = wgsl!("parts/order_rows.wgsl");
 const ORDER_WOVEN: Part = wgsl!("parts/order_woven.wgsl");
@@ -186,9 +189,9 @@ pub fn with_weight(program: Program, format: WeightFormat, storage: Storage) -> 
     let program = program.with(BLOCK).with(FOUR_ROWS).with(order).quads_u32_at(WEIGHT_BINDING, "weight", storage).set("SPAN", span);
     let scaled = |program: Program| program.words_at(SCALE_BINDING, "scale", words);
     match format {
-        WeightFormat::F32 => program.with(F32),
-        WeightFormat::F16 => program.with(F16),
-        WeightFormat::Bf16 => program.with(BF16),
+        WeightFormat::F32 => program.with(F32).with(UNSCALED),
+        WeightFormat::F16 => program.with(F16).with(HALVES).with(UNSCALED),
+        WeightFormat::Bf16 => program.with(BF16).with(HALVES).with(UNSCALED),
         WeightFormat::Fp8 => scaled(program.with(FP8)),
         WeightFormat::Affine { bits, group, scale } => {
             let scale = match scale {

@@ -35,9 +35,9 @@ impl Step<'_> {
         self.keep_hidden(r, 0);
         for (i, layer) in weights.layers.iter().enumerate() {
             r.at(format!("layer {i}"));
-            let normed = self.norm(r, x, &layer.input_layernorm);
+            let normed = self.norm_hidden(r, x, &layer.input_layernorm);
             self.attention(r, normed, &layer.attention, &self.cache.layers[i]);
-            let normed = self.norm(r, x_mid, &layer.post_attention_layernorm);
+            let normed = self.norm_hidden(r, x_mid, &layer.post_attention_layernorm);
             match &layer.ffn {
                 Ffn::Dense(mlp) => self.mlp(r, normed, mlp, &s.dense_h, x_mid),
                 Ffn::Moe(moe) => self.moe(r, normed, moe, i),
@@ -54,13 +54,17 @@ impl Step<'_> {
         }
     }
 
-    /// A sublayer's input: RMS(x), at once or on the way.
-    fn norm<'a>(&'a self, r: &mut Recorder, x: &'a Tensor, gain: &'a Tensor) -> Input<'a> {
-        let (dim, eps) = (self.config.hidden, self.config.rms_eps);
+    /// A sublayer's input: RMS(x).
+    fn norm_hidden<'a>(&'a self, r: &mut Recorder, x: &'a Tensor, gain: &'a Tensor) -> Input<'a> {
+        self.norm(r, x, Norm { gain, dim: self.config.hidden, eps: self.config.rms_eps }, &self.s.normed)
+    }
+
+    /// RMS(x), on the way or at once in `y`.
+    fn norm<'a>(&self, r: &mut Recorder, x: &'a Tensor, norm: Norm<'a>, y: &'a Tensor) -> Input<'a> {
         if self.rows.few {
-            return Input { x, norm: Some(Norm { gain, dim, eps }) };
+            return Input { x, norm: Some(norm) };
         }
-        let y = &self.s.normed;
+        let Norm { gain, dim, eps } = norm;
         r.run(RmsNorm { x, weight: gain, y, listed: None, count: self.rows.count, dim, eps });
         Input { x: y, norm: None }
     }
@@ -74,16 +78,10 @@ impl Step<'_> {
         let q = match &w.q_lora {
             None => &s.inward,
             Some(lora) => {
-                let (dim, eps, gain) = (config.q_lora_rank.unwrap_or(0), config.lora_eps, &lora.q_a_layernorm);
+                let norm = Norm { gain: &lora.q_a_layernorm, dim: config.q_lora_rank.unwrap_or(0), eps: config.lora_eps };
+                let Input { x, norm } = self.norm(r, &s.inward, norm, &s.q_a_normed);
                 let columns = Some(&weights.q_quads);
-                if rows.few {
-                    let norm = Some(Norm { gain, dim, eps });
-                    r.run(Linear { norm, columns, ..linear(&s.inward, &lora.q_b_proj, &s.q, rows) });
-                } else {
-                    let y = &s.q_a_normed;
-                    r.run(RmsNorm { x: &s.inward, weight: gain, y, listed: None, count: rows.count, dim, eps });
-                    r.run(Linear { columns, ..linear(y, &lora.q_b_proj, &s.q, rows) });
-                }
+                r.run(Linear { norm, columns, ..linear(x, &lora.q_b_proj, &s.q, rows) });
                 &s.q
             }
         };
@@ -165,18 +163,18 @@ impl Step<'_> {
         let [x, x_mid] = &s.x;
         let routed = if w.shared.is_some() { &s.routed } else { x };
         let (experts, width) = (&w.experts, moe.width);
-        if rows.few {
-            let slots = Slots::Routed(&chosen);
-            r.run(FfnUp { x: input.x, norm: input.norm, weight: &experts.gate_up, h: &h, width, slots, rows });
-            let (base, scratch, out) = (x_mid, &s.normed, config.hidden);
-            r.run(FfnDown { h: &h, weight: &experts.down, weights: &weights, base, scratch, y: routed, out, slots, rows });
-        } else {
-            r.run(MoeSort { chosen: &chosen, order: &s.order, tiles: &s.tiles, experts: all_experts, rows });
-            let slots = Slots::Sorted(&s.tiles, &s.order);
-            r.run(FfnUp { x: input.x, norm: None, weight: &experts.gate_up, h: &h, width, slots, rows });
-            let (base, scratch, out) = (x_mid, &s.normed, config.hidden);
-            r.run(FfnDown { h: &h, weight: &experts.down, weights: &weights, base, scratch, y: &expert_y, out, slots, rows });
-            r.run(MoeCombine { x: &expert_y, weights: &weights, base: x_mid, y: routed, rows });
+        let (slots, y) = match rows.few {
+            true => (Slots::Routed(&chosen), routed),
+            false => {
+                r.run(MoeSort { chosen: &chosen, order: &s.order, tiles: &s.tiles, experts: all_experts, rows });
+                (Slots::Sorted(&s.tiles, &s.order), &expert_y)
+            }
+        };
+        r.run(FfnUp { x: input.x, norm: input.norm, weight: &experts.gate_up, h: &h, width, slots, rows });
+        let (base, scratch, out) = (x_mid, &s.normed, config.hidden);
+        r.run(FfnDown { h: &h, weight: &experts.down, weights: &weights, base, scratch, y, out, slots, rows });
+        if !rows.few {
+            r.run(MoeCombine { x: &expert_y, weights: &weights, base, y: routed, rows });
         }
         if let Some(shared) = &w.shared {
             self.mlp(r, input, shared, &s.shared_h, routed);
