@@ -38,7 +38,6 @@ fn check(golden: &serde_json::Value, runtime: &mut Runtime) {
         let logits = block_on(runtime.logits(&mut session, &prompt[prompt.len() - 1..])).unwrap();
         for pair in case["first_logits_top5"].as_array().unwrap() {
             let (id, logit) = (pair[0].as_u64().unwrap() as usize, pair[1].as_f64().unwrap());
-            println!("{id}: {logit} {}", logits[id]);
             assert!((f64::from(logits[id]) - logit).abs() < 0.02, "logit of {id}: expected {logit}, found {}", logits[id]);
         }
         runtime.release(session);

@@ -93,22 +93,26 @@ fn golden_checkpoints_agree_on_every_tier_however_the_prompt_is_cut() {
     }
 }
 
-/// Past tokens are rounded, so routing may tip where two experts are near each other: logits are held to what rounding may do.
+/// A rounded past may tip the choice between two experts that are near each other, and with it a row: most rows must stay near.
 #[test]
 fn smaller_caches_stay_near_the_golden_logits() {
     let (_, gpu) = tiers().remove(0);
-    for (format, most) in [(CacheFormat::F16, 0.01), (CacheFormat::Q8, 0.15)] {
+    for (format, most) in [(CacheFormat::F16, 0.002), (CacheFormat::Q8, 0.05)] {
         for name in golden::NAMES {
             let dir = golden::dir(name);
             let want = Golden::read(&dir);
             let model = load(&gpu, &dir);
-            let mut runtime = Runtime::new(model, RuntimeOptions { cache: format, ..options(7) }).unwrap();
+            let mut runtime = Runtime::new(model.clone(), RuntimeOptions { cache: format, ..options(7) }).unwrap();
             let mut session = runtime.session().unwrap();
             let logits = block_on(runtime.logits(&mut session, &want.input_ids)).unwrap();
-            let worst = logits.iter().zip(&want.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let vocab = model.config().vocab_size;
+            let off = |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let mut rows: Vec<f32> = logits.chunks(vocab).zip(want.logits.chunks(vocab)).map(off).collect();
+            rows.sort_by(f32::total_cmp);
+            let (middle, worst) = (rows[rows.len() / 2], rows[rows.len() - 1]);
             let largest = want.logits.iter().fold(0f32, |a, b| a.max(b.abs()));
-            println!("{name}, {format}: off by {worst} of logits up to {largest}");
-            assert!(worst <= most * largest, "{name}, {format}: off by {worst} of logits up to {largest}");
+            println!("{name}, {format}: rows off by {middle} (the middle one) and {worst} (the worst) of logits up to {largest}");
+            assert!(middle <= most * largest, "{name}, {format}: the middle row is off by {middle} of logits up to {largest}");
         }
     }
 }
