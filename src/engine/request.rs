@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::TokenInside;
 use crate::gpu::Caps;
 use crate::kernels::TurnedOff;
 use crate::model::LoadProgress;
@@ -33,12 +34,14 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Asks the template for reasoning or for none; without it the template decides.
     pub thinking: Option<bool>,
+    /// Tells of every new token how it came about, as [`Event::Inside`].
+    pub watch: bool,
 }
 
 impl Request {
     /// A greedy request without limits.
     pub fn new(input: Input) -> Self {
-        Self { input, sampling: Sampling::default(), max_tokens: None, stop: vec![], ignore_eos: false, thinking: None }
+        Self { input, sampling: Sampling::default(), max_tokens: None, stop: vec![], ignore_eos: false, thinking: None, watch: false }
     }
 }
 
@@ -66,6 +69,8 @@ pub enum Event {
     Text(String),
     /// A piece of the reasoning before the answer.
     Reasoning(String),
+    /// How the last new token came about, after the text that it completed; only with [`Request::watch`].
+    Inside(TokenInside),
     /// The numbers so far: once after the prompt, then about once a second.
     Stats(Stats),
     Done(Summary),
