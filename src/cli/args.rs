@@ -275,7 +275,7 @@ pub enum BenchCommand {
     #[command(after_help = "\
 Examples:
   fathom bench model
-  fathom bench model path/to/model --prompt 512 --depth 1024 --tokens 64
+  fathom bench model path/to/model --prompt 512 --depth 0,2048,8192 --tokens 64
   fathom bench model --shape v3-slice --weights q4 --json")]
     Model(BenchModelArgs),
 }
@@ -309,9 +309,9 @@ pub struct BenchModelArgs {
     /// Tokens of the timed prompt
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
     pub prompt: usize,
-    /// Tokens already in the cache before the prompt
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub depth: usize,
+    /// Tokens already in the cache before the prompt; several are measured one after another
+    #[arg(long, value_name = "N,N", default_value = "0", value_delimiter = ',')]
+    pub depth: Vec<usize>,
     /// Tokens decoded after the first
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     pub tokens: usize,

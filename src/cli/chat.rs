@@ -68,6 +68,7 @@ pub fn request(args: &ChatArgs, messages: Vec<Message>, sampling: Sampling) -> R
         stop: args.stop.clone(),
         ignore_eos: args.ignore_eos,
         thinking: args.thinking,
+        watch: false,
     }
 }
 
@@ -111,7 +112,7 @@ impl Screen {
                 self.write(&text);
             }
             Event::Token(_) | Event::Done(_) | Event::Failed(_) => self.clear_bar(),
-            Event::Reasoning(_) | Event::Stats(_) => {}
+            Event::Reasoning(_) | Event::Inside(_) | Event::Rebuild(_) | Event::Stats(_) => {}
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::TokenInside;
 use crate::gpu::Caps;
 use crate::kernels::TurnedOff;
 use crate::model::LoadProgress;
@@ -33,12 +34,14 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Asks the template for reasoning or for none; without it the template decides.
     pub thinking: Option<bool>,
+    /// Tells of every new token how it came about, as [`Event::Inside`].
+    pub watch: bool,
 }
 
 impl Request {
     /// A greedy request without limits.
     pub fn new(input: Input) -> Self {
-        Self { input, sampling: Sampling::default(), max_tokens: None, stop: vec![], ignore_eos: false, thinking: None }
+        Self { input, sampling: Sampling::default(), max_tokens: None, stop: vec![], ignore_eos: false, thinking: None, watch: false }
     }
 }
 
@@ -60,12 +63,16 @@ pub enum Event {
         done: usize,
         total: usize,
     },
+    /// The device was lost or broke, for this reason: the model is loaded again, and the answer then goes on.
+    Rebuild(String),
     /// Every new id, the one that ends the answer included.
     Token(u32),
     /// A piece of the answer, never with half a character.
     Text(String),
     /// A piece of the reasoning before the answer.
     Reasoning(String),
+    /// How the last new token came about, after the text that it completed; only with [`Request::watch`].
+    Inside(TokenInside),
     /// The numbers so far: once after the prompt, then about once a second.
     Stats(Stats),
     Done(Summary),

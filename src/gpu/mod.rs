@@ -16,7 +16,7 @@ pub use caps::{Caps, Disabled, Feature};
 pub use error::GpuError;
 pub use memory::{Download, host_memory_bytes};
 pub use open::{AdapterSummary, GpuOptions, adapters};
-pub use profile::Timing;
+pub use profile::{KernelTime, Timing};
 pub use program::{Access, Field, Kernel, Launch, Needs, PART_BINDINGS, Part, Program};
 pub use recording::{Recorder, Recording, StepPlan};
 pub use tensor::{Element, IMAGE_WIDTH, Storage, Tensor};
@@ -60,6 +60,13 @@ impl Gpu {
             Some(error) => Err(error.clone()),
             None => Ok(()),
         }
+    }
+
+    /// Takes the device from all who share it and frees its memory, as a driver that resets it does: from now on everything
+    /// fails, with [`GpuError::Lost`] where nothing was wrong before.
+    pub fn destroy(&self) {
+        lock(&self.0.fault).get_or_insert_with(|| GpuError::Lost("it was given up".into()));
+        self.0.device.destroy();
     }
 
     /// Bytes of device memory that tensors hold now.
