@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fathom::engine::OpenOptions;
+use fathom::engine::{OpenOptions, user_cache_dir};
 use fathom::gpu::{Disabled, GpuOptions};
 use fathom::kernels::CacheFormat;
 use fathom::sampler::Sampling;
@@ -129,7 +129,13 @@ pub enum Backend {
 impl DeviceArgs {
     pub fn gpu(&self) -> GpuOptions {
         let backend = self.backend.and_then(|backend| Some(backend.to_possible_value()?.get_name().to_string()));
-        GpuOptions { adapter: self.adapter.clone(), backend, disabled: self.disable.clone().unwrap_or_default(), memory_bytes: self.memory }
+        GpuOptions {
+            adapter: self.adapter.clone(),
+            backend,
+            disabled: self.disable.clone().unwrap_or_default(),
+            memory_bytes: self.memory,
+            cache_dir: user_cache_dir(),
+        }
     }
 
     pub fn open(&self, model: Option<PathBuf>) -> OpenOptions {

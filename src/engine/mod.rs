@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use error::EngineError;
 pub use inside::{Candidate, LayerRouting, ModelInside, TokenInside};
-pub use locate::{DEFAULT_MODEL, default_model_path, user_data_dir};
+pub use locate::{DEFAULT_MODEL, default_model_path, user_cache_dir, user_data_dir};
 pub use request::{Cancel, Event, Input, OpenEvent, Request, Stats, StopReason, Summary};
 
 use crate::checkpoint::Checkpoint;
@@ -102,6 +102,9 @@ impl Engine {
             Ok(summary) => Event::Done(summary.clone()),
             Err(error) => Event::Failed(error.to_string()),
         });
+        if let Err(error) = self.gpu().keep_pipelines() {
+            tracing::debug!("pipelines are not kept for the next start: {error}");
+        }
         result
     }
 
