@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::EngineError;
+use super::{Begun, EngineError};
 use crate::checkpoint::{Checkpoint, GgufMetadata};
 use crate::model::ModelConfig;
 use crate::sampler::Sampling;
@@ -66,7 +66,7 @@ impl Language {
         self.tokenizer.as_ref().map_or(config.vocab_size, |tokenizer| tokenizer.len().min(config.vocab_size))
     }
 
-    pub fn chat(&self, path: &Path, messages: &[Message], thinking: Option<bool>) -> Result<Prompt, EngineError> {
+    pub fn chat(&self, path: &Path, messages: &[Message], thinking: Option<bool>, begun: Option<&Begun>) -> Result<Prompt, EngineError> {
         let tokenizer = self.tokenizer(path)?;
         let Some(template) = &self.template else {
             let expected = if self.is_gguf { "metadata `tokenizer.chat_template`" } else { "chat_template in tokenizer_config.json" };
@@ -75,8 +75,28 @@ impl Language {
         let options = RenderOptions { add_generation_prompt: true, thinking, unix_secs: super::clock::unix_secs() };
         let failed = |source| EngineError::Text { path: path.to_path_buf(), source };
         let rendered = template.render(messages, &options).map_err(failed)?;
-        let ids = template.encode(tokenizer, messages, &options).map_err(failed)?;
-        Ok(Prompt { ids, splitter: ReasoningSplitter::for_prompt(&rendered, self.reasons) })
+        let mut ids = template.encode(tokenizer, messages, &options).map_err(failed)?;
+        let mut splitter = ReasoningSplitter::for_prompt(&rendered, self.reasons);
+        if let Some(begun) = begun.filter(|begun| !begun.reasoning.is_empty() || !begun.text.is_empty()) {
+            // What the splitter took out comes back: the tags around the reasoning.
+            let tag = |name: &str| tokenizer.encode(name).map_err(failed);
+            if !begun.reasoning.is_empty() {
+                if !rendered.trim_end().ends_with("<think>") {
+                    ids.extend(tag("<think>")?);
+                }
+                ids.extend(tokenizer.encode_plain(&begun.reasoning).map_err(failed)?);
+            }
+            if begun.text.is_empty() {
+                splitter = ReasoningSplitter::new(true);
+            } else {
+                if !begun.reasoning.is_empty() {
+                    ids.extend(tag("</think>")?);
+                }
+                ids.extend(tokenizer.encode_plain(&begun.text).map_err(failed)?);
+                splitter = ReasoningSplitter::disabled();
+            }
+        }
+        Ok(Prompt { ids, splitter })
     }
 
     pub fn text(&self, path: &Path, text: &str) -> Result<Prompt, EngineError> {
@@ -323,7 +343,7 @@ mod tests {
         assert_eq!(language.text(path, "</s>").unwrap().ids, [0, 1]);
         assert_eq!(language.text(path, "<s></s>").unwrap().ids, [0, 1]);
         let message = [Message { role: crate::text::Role::User, content: "hi".into() }];
-        let error = language.chat(path, &message, None).err().unwrap().to_string();
+        let error = language.chat(path, &message, None, None).err().unwrap().to_string();
         assert!(error.contains("m has no chat template: expected chat_template in tokenizer_config.json"), "{error}");
         language.tokenizer = None;
         let error = language.text(path, "x").err().unwrap().to_string();

@@ -14,9 +14,10 @@ mod request;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use clock::unix_secs;
 pub use error::EngineError;
 pub use locate::{DEFAULT_MODEL, default_model_path, user_data_dir};
-pub use request::{Cancel, Event, Input, OpenEvent, Request, Stats, StopReason, Summary};
+pub use request::{Begun, Cancel, Event, Input, OpenEvent, Request, Stats, StopReason, Summary};
 
 use crate::checkpoint::Checkpoint;
 use crate::gpu::{Gpu, GpuOptions, Recording};
@@ -130,7 +131,7 @@ impl Engine {
 
     fn prompt(&self, request: &Request) -> Result<Prompt, EngineError> {
         match &request.input {
-            Input::Chat(messages) => self.language.chat(&self.path, messages, request.thinking),
+            Input::Chat(messages) => self.language.chat(&self.path, messages, request.thinking, request.begun.as_ref()),
             Input::Text(text) => self.language.text(&self.path, text),
             Input::Ids(ids) => Ok(Prompt { ids: ids.clone(), splitter: crate::text::ReasoningSplitter::disabled() }),
         }

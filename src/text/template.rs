@@ -334,7 +334,7 @@ fn write_json(state: &State, value: &Value, indent: Option<usize>, depth: usize,
 }
 
 /// The directives templates use, in UTC and English.
-fn strftime(secs: i64, format: &str) -> Result<String, Error> {
+pub(crate) fn strftime(secs: i64, format: &str) -> Result<String, Error> {
     const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
     const MONTHS: [&str; 12] =
         ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
