@@ -7,6 +7,7 @@
 mod answer;
 mod clock;
 mod error;
+mod inside;
 mod language;
 mod locate;
 mod request;
@@ -16,11 +17,12 @@ use std::sync::Arc;
 
 pub(crate) use clock::unix_secs;
 pub use error::EngineError;
+pub use inside::{Candidate, LayerRouting, ModelInside, TokenInside};
 pub use locate::{DEFAULT_MODEL, default_model_path, user_data_dir};
 pub use request::{Begun, Cancel, Event, Input, OpenEvent, Request, Stats, StopReason, Summary};
 
 use crate::checkpoint::Checkpoint;
-use crate::gpu::{Gpu, GpuOptions, Recording};
+use crate::gpu::{Gpu, GpuOptions, KernelTime, Recording};
 use crate::kernels::open_tested;
 use crate::model::{Model, ModelConfig};
 use crate::sampler::Sampling;
@@ -221,6 +223,26 @@ impl Engine {
     /// The dispatches of a prompt's step of `rows` tokens.
     pub fn prefill_plan(&mut self, rows: usize) -> Result<&Recording, EngineError> {
         Ok(self.runtime.prefill_plan(rows)?)
+    }
+
+    /// The GPU time of one more decoded token by kernel, longest first; none where the device has no timestamp queries.
+    /// The conversation in the cache stays as it is.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub async fn kernel_times(&mut self) -> Result<Option<Vec<KernelTime>>, EngineError> {
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => none.insert(self.runtime.session()?),
+        };
+        let times = self.runtime.kernel_times(session).await?;
+        self.cached.truncate(session.len());
+        Ok(times)
+    }
+
+    /// The model's shape, and what its cache holds.
+    pub fn inside(&self) -> ModelInside {
+        ModelInside::of(self.config())
     }
 
     /// What was opened.
