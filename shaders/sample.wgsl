@@ -7,18 +7,6 @@ struct Params {
     stride: u32,        // logits from output to output
 }
 
-// As Rust lays out `SamplingRow`.
-struct Sampling {
-    temperature: f32,   // 0: the largest logit
-    top_k: u32,         // 0: all
-    top_p: f32,         // 1: all
-    min_p: f32,         // 0: all
-    seed_low: u32,
-    seed_high: u32,
-    tokens: u32,        // ids that the tokenizer knows; rows beyond are never sampled
-    unused: u32,
-}
-
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;             // [outputs, stride]
 @group(0) @binding(2) var<storage, read> sampling: array<Sampling>;      // [sequences]
@@ -30,15 +18,6 @@ var<workgroup> lane_tokens: array<u32, WORKGROUP_SIZE>;
 var<workgroup> lane_keys: array<u32, WORKGROUP_SIZE>;
 var<workgroup> lane_sums: array<f32, WORKGROUP_SIZE>;
 var<workgroup> answer: u32;
-
-// A whole number that orders as the logit does; NaN comes last.
-fn order_key(logit: f32) -> u32 {
-    let bits = bitcast<u32>(logit);
-    if (bits & 0x7fffffffu) > 0x7f800000u {
-        return 0u;
-    }
-    return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
-}
 
 // A uniform number in [0, 1) from seed and position (PCG, O'Neill 2014).
 fn pcg(value: u32) -> u32 {

@@ -52,7 +52,7 @@ impl Sampling {
         self.temperature <= 0.0
     }
 
-    /// The settings as `struct Sampling` of `sample.wgsl` has them. `tokens`: ids from here on are never chosen.
+    /// The settings as `struct Sampling` of `parts/sampling.wgsl` has them. `tokens`: ids from here on are never chosen.
     pub fn gpu_row(&self, tokens: usize) -> [u32; 8] {
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         let seed = [self.seed as u32, (self.seed >> 32) as u32];
@@ -61,7 +61,7 @@ impl Sampling {
 }
 
 /// A whole number that orders as the logit does; NaN comes last.
-fn order_key(logit: f32) -> u32 {
+pub(crate) fn order_key(logit: f32) -> u32 {
     let bits = logit.to_bits();
     match bits {
         _ if logit.is_nan() => 0,

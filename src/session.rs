@@ -3,7 +3,7 @@
 //! A step takes rows of any sequences at any positions. The sampled id stays on the device and feeds the next step there, so
 //! steps are submitted ahead of the four bytes that come back.
 
-use crate::gpu::{Download, Gpu, Recorder, Recording};
+use crate::gpu::{Download, Gpu, KernelTime, Recorder, Recording};
 use crate::kernels::{BatchRow, FEW_ROWS, MAX_ROWS, PAGE, Rows, SAMPLED, TILE};
 use crate::model::{Activations, Cache, Model, ModelConfig, ModelError, Room, Step, Trace};
 use crate::sampler::Sampling;
@@ -275,6 +275,17 @@ impl Runtime {
     /// The dispatches of a prefill step of `rows` rows that samples after the last.
     pub fn prefill_plan(&mut self, rows: usize) -> Result<&Recording, ModelError> {
         self.recording(rows.clamp(1, self.room.rows), 1)
+    }
+
+    /// The GPU time of one more decoded token of this sequence by kernel; none where the device has no timestamp queries.
+    /// What it writes lies beyond the sequence's end, which goes back by one where the context is full.
+    pub async fn kernel_times(&mut self, session: &mut Session) -> Result<Option<Vec<KernelTime>>, ModelError> {
+        let len = session.len.min(self.room.context - 1);
+        self.rewind(session, len);
+        self.reserve(session, 1)?;
+        self.submit(&[session.row(0, session.fed)], &[0])?;
+        let gpu = self.gpu().clone();
+        Ok(gpu.kernel_times(self.decode_plan()?).await?)
     }
 
     /// Submits one step. Everything the device needs to know goes before it in the queue; nothing is waited for.

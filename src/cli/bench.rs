@@ -1,6 +1,5 @@
 //! `fathom bench model`: loading, first token, prefill, decode, and where the time of a decoded token goes.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -73,17 +72,9 @@ pub async fn run(args: BenchModelArgs, device: &DeviceArgs) -> anyhow::Result<()
 
 /// GPU time of a recording by kernel, and of all; none where the device has no timestamp queries.
 async fn kernel_times(gpu: &Gpu, recording: &Recording) -> anyhow::Result<(Vec<Value>, Option<f64>)> {
-    let mut kernels: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
-    // The first replay may compile.
-    gpu.profile(recording).await?;
-    let timings = gpu.profile(recording).await?;
-    for (index, step) in recording.plan().enumerate() {
-        let secs = timings.as_ref().and_then(|all| all.iter().find(|timing| timing.step == index)).map_or(0.0, |timing| timing.secs);
-        let entry = kernels.entry(step.kernel).or_default();
-        *entry = (entry.0 + 1, entry.1 + secs);
-    }
-    let rows = kernels.iter().map(|(kernel, (count, secs))| json!({"kernel": kernel, "dispatches": count, "secs": secs})).collect();
-    Ok((rows, timings.map(|all| all.iter().map(|timing| timing.secs).sum())))
+    let times = gpu.kernel_times(recording).await?;
+    let rows = times.iter().flatten().map(|time| json!({"kernel": time.kernel, "dispatches": time.dispatches, "secs": time.secs}));
+    Ok((rows.collect(), times.as_ref().map(|times| times.iter().map(|time| time.secs).sum())))
 }
 
 async fn load(args: &BenchModelArgs, gpu: &Gpu) -> anyhow::Result<(String, Arc<Model>)> {
@@ -209,10 +200,8 @@ fn text(report: &Value, before: Option<&Value>) -> String {
 
 fn kernel_table(kernels: &[Value], whole: f64) -> String {
     let secs = |kernel: &Value| kernel["secs"].as_f64().unwrap_or(0.0);
-    let mut kernels: Vec<&Value> = kernels.iter().collect();
-    kernels.sort_by(|a, b| secs(b).total_cmp(&secs(a)));
     let mut list = Table::new(&["kernel", ">dispatches", ">GPU time", ">share"]);
-    for kernel in &kernels {
+    for kernel in kernels {
         let share = format!("{:.1} %", 100.0 * secs(kernel) / whole.max(1e-12));
         list.row([
             kernel["kernel"].as_str().unwrap_or_default().into(),

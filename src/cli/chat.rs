@@ -69,6 +69,7 @@ pub fn request(args: &ChatArgs, messages: Vec<Message>, sampling: Sampling) -> R
         ignore_eos: args.ignore_eos,
         thinking: args.thinking,
         begun: None,
+        watch: false,
     }
 }
 
@@ -112,7 +113,7 @@ impl Screen {
                 self.write(&text);
             }
             Event::Token(_) | Event::Done(_) | Event::Failed(_) => self.clear_bar(),
-            Event::Reasoning(_) | Event::Stats(_) => {}
+            Event::Reasoning(_) | Event::Inside(_) | Event::Stats(_) => {}
         }
     }
 

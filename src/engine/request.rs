@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::TokenInside;
 use crate::gpu::Caps;
 use crate::kernels::TurnedOff;
 use crate::model::LoadProgress;
@@ -37,6 +38,8 @@ pub struct Request {
     pub thinking: Option<bool>,
     /// What the answer to a chat has written already and goes on after; events and summary tell only what is new.
     pub begun: Option<Begun>,
+    /// Tells of every new token how it came about, as [`Event::Inside`].
+    pub watch: bool,
 }
 
 /// The beginning of an answer, as [`Summary`] parts it.
@@ -49,7 +52,16 @@ pub struct Begun {
 impl Request {
     /// A greedy request without limits.
     pub fn new(input: Input) -> Self {
-        Self { input, sampling: Sampling::default(), max_tokens: None, stop: vec![], ignore_eos: false, thinking: None, begun: None }
+        Self {
+            input,
+            sampling: Sampling::default(),
+            max_tokens: None,
+            stop: vec![],
+            ignore_eos: false,
+            thinking: None,
+            begun: None,
+            watch: false,
+        }
     }
 }
 
@@ -77,6 +89,8 @@ pub enum Event {
     Text(String),
     /// A piece of the reasoning before the answer.
     Reasoning(String),
+    /// How the last new token came about, after the text that it completed; only with [`Request::watch`].
+    Inside(TokenInside),
     /// The numbers so far: once after the prompt, then about once a second.
     Stats(Stats),
     Done(Summary),

@@ -16,7 +16,7 @@ pub use caps::{Caps, Disabled, Feature};
 pub use error::GpuError;
 pub use memory::{Download, host_memory_bytes};
 pub use open::{AdapterSummary, GpuOptions, adapters};
-pub use profile::Timing;
+pub use profile::{KernelTime, Timing};
 pub use program::{Access, Field, Kernel, Launch, Needs, PART_BINDINGS, Part, Program};
 pub use recording::{Recorder, Recording, StepPlan};
 pub use tensor::{Element, IMAGE_WIDTH, Storage, Tensor};

@@ -1,6 +1,7 @@
 //! GPU time of every dispatch, by timestamp queries.
 
 use super::{Gpu, GpuError, Recording};
+use std::collections::BTreeMap;
 
 /// What one dispatch of a recording took.
 #[derive(Clone, Copy, Debug)]
@@ -10,7 +11,33 @@ pub struct Timing {
     pub secs: f64,
 }
 
+/// What all dispatches of one kernel in a recording took.
+#[derive(Clone, PartialEq, Debug)]
+pub struct KernelTime {
+    pub kernel: &'static str,
+    pub dispatches: usize,
+    pub secs: f64,
+}
+
 impl Gpu {
+    /// A recording's GPU time by kernel, longest first. It is replayed twice, since the first time may compile.
+    ///
+    /// `None` where the device has no timestamp queries.
+    pub async fn kernel_times(&self, recording: &Recording) -> Result<Option<Vec<KernelTime>>, GpuError> {
+        self.profile(recording).await?;
+        let Some(timings) = self.profile(recording).await? else { return Ok(None) };
+        let mut kernels: BTreeMap<&str, KernelTime> = BTreeMap::new();
+        for (step, timing) in recording.plan().zip(timings) {
+            let kernel = step.kernel;
+            let time = kernels.entry(kernel).or_insert(KernelTime { kernel, dispatches: 0, secs: 0.0 });
+            time.dispatches += 1;
+            time.secs += timing.secs;
+        }
+        let mut times: Vec<KernelTime> = kernels.into_values().collect();
+        times.sort_by(|a, b| b.secs.total_cmp(&a.secs));
+        Ok(Some(times))
+    }
+
     /// Replays a recording with a pass a dispatch, each between two timestamps.
     ///
     /// `None` where the device has no timestamp queries.

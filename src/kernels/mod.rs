@@ -17,6 +17,7 @@ mod moe_sort;
 mod rms_norm;
 mod sample;
 mod self_test;
+mod top_candidates;
 mod weight;
 
 pub use case::{Case, Check, Output, Prepared, UNTOUCHED};
@@ -34,6 +35,7 @@ pub use moe_sort::{MoeSort, tile_bound};
 pub use rms_norm::RmsNorm;
 pub use sample::{SAMPLING_WORDS, Sample};
 pub use self_test::{TurnedOff, open_tested, self_test};
+pub use top_candidates::{CANDIDATES, NO_CANDIDATE, TopCandidates};
 pub use weight::{BLOCK_COLS, Slab, Weight, WeightWriter, every_format};
 
 use crate::gpu::{Launch, Part, Program, Tensor};
@@ -110,6 +112,7 @@ const SOURCES: &[Source] = &[
     Source { programs: moe_sort::programs, cases: moe_sort::cases },
     Source { programs: rms_norm::programs, cases: rms_norm::cases },
     Source { programs: sample::programs, cases: sample::cases },
+    Source { programs: top_candidates::programs, cases: top_candidates::cases },
 ];
 
 /// Programs of every kernel in every combination of parts. What remains to be asked for at run time differs from one of these

@@ -8,8 +8,10 @@ use crate::{params, wgsl};
 use bytemuck::Zeroable;
 
 const BODY: Part = wgsl!("sample.wgsl");
+/// The settings, and how logits are ordered.
+pub(super) const SAMPLING: Part = wgsl!("parts/sampling.wgsl");
 
-/// Words of one sequence's settings, laid out as `struct Sampling` in `sample.wgsl`.
+/// Words of one sequence's settings, laid out as `struct Sampling` in `parts/sampling.wgsl`.
 pub const SAMPLING_WORDS: usize = 8;
 
 pub struct Sample<'a> {
@@ -33,7 +35,7 @@ params!(
 );
 
 fn program(lanes: Lanes) -> Program {
-    with_batch(lanes.apply(Program::new("sample", Params::FIELDS, [BODY])))
+    with_batch(lanes.apply(Program::new("sample", Params::FIELDS, [BODY, SAMPLING])))
 }
 
 pub(super) fn programs() -> Vec<Program> {
