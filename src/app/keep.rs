@@ -324,7 +324,7 @@ impl App {
     }
 
     /// When [`App::poll`] should be called again at the latest; none while nothing waits for time alone.
-    pub fn due_ms(&self) -> Option<i64> {
+    pub fn next_wake_ms(&self) -> Option<i64> {
         let stream = self.answers.iter().map(|answer| answer.saved_ms + STREAM_MS).min();
         let undo = self.undo.as_ref().map(|undo| undo.until_ms);
         [stream, undo, self.keeper.draft_due_ms, self.keeper.retry_ms, self.pending.count_due_ms].into_iter().flatten().min()

@@ -194,9 +194,9 @@ impl App {
         self.answers.iter().find(|answer| answer.chat == self.current)
     }
 
-    /// How the tokens of an answer came about; empty unless it was written while the inside view was open.
-    pub fn inside(&self, message: MessageId) -> &[TokenInside] {
-        self.inside.get(&message).map_or(&[], Vec::as_slice)
+    /// How the tokens of an answer came about; none unless it was written while the inside view was open.
+    pub fn inside(&self, message: MessageId) -> Option<&[TokenInside]> {
+        self.inside.get(&message).map(Vec::as_slice)
     }
 
     pub fn now_ms(&self) -> i64 {

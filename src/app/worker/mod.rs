@@ -203,3 +203,6 @@ pub struct ModelInfo {
     /// The template knows a switch for reasoning.
     pub thinking_is_a_choice: bool,
 }
+
+#[cfg(test)]
+mod tests;
