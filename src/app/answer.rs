@@ -19,6 +19,8 @@ pub struct Answering {
     pub stats: Option<Stats>,
     /// Goes on after what the message holds.
     pub(super) continues: bool,
+    /// Bytes of reasoning and answer that it goes on after.
+    pub(super) begun: (usize, usize),
     pub(super) ticket: Option<Ticket>,
     pub(super) cancel: Cancel,
     pub(super) saved_ms: i64,
@@ -82,7 +84,7 @@ pub(super) fn with_files(question: &str, files: &[Attachment]) -> String {
 }
 
 /// A file between fences longer than any in it.
-fn fenced(file: &Attachment) -> String {
+pub(super) fn fenced(file: &Attachment) -> String {
     let longest = file.text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
     let end = if file.text.ends_with('\n') { "" } else { "\n" };
@@ -129,6 +131,7 @@ impl App {
             started_ms: now,
             stats: None,
             continues,
+            begun: (0, 0),
             ticket: None,
             cancel: Cancel::default(),
             saved_ms: now,
@@ -153,6 +156,11 @@ impl App {
         let (name, recommended) = (info.name.clone(), info.default_sampling);
         let Some(chat) = self.open.get_mut(&chat_id) else { return };
         let Some(message) = chat.message(id) else { return };
+        if continues {
+            self.answers[0].begun = (message.reasoning.len(), message.content.len());
+        } else {
+            self.inside.remove(&id);
+        }
         let begun = continues.then(|| Begun { reasoning: message.reasoning.clone(), text: message.content.clone() });
         let messages = conversation(chat, message.parent);
         let settings = chat.head.settings.clone();
@@ -168,6 +176,7 @@ impl App {
             max_tokens: settings.max_tokens,
             thinking: settings.thinking.wish(),
             begun,
+            watch: self.settings.inside,
             ..Request::new(Input::Chat(messages))
         };
         let ticket = self.ticket();

@@ -86,6 +86,8 @@ pub enum Command {
     ForgetModel(PathBuf),
     AddModelFolder(PathBuf),
     RemoveModelFolder(PathBuf),
+    /// Measures the GPU time of every kernel in a decoded token.
+    MeasureKernels,
     /// Looks at the adapters of this machine.
     ListAdapters,
 

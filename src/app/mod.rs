@@ -27,6 +27,7 @@ pub mod worker;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use answer::ROOM_TOKENS;
 pub use answer::{Answering, ContextUse, Phase, TooLong};
 pub use chat::{Attachment, Chat, ChatHead, ChatSummary, Draft, Message, MessageState};
 pub use command::{Command, Format};
@@ -35,8 +36,8 @@ pub use library::{Fit, ModelEntry, ModelHeader};
 pub use notice::{Notice, NoticeId};
 pub use settings::{ChatSettings, Language, ModelRef, Preset, RECENT_MODELS, Settings, Theme, Thinking, ZOOM};
 
-use crate::engine::Cancel;
-use crate::gpu::AdapterSummary;
+use crate::engine::{Cancel, TokenInside};
+use crate::gpu::{AdapterSummary, KernelTime};
 use ids::Ids;
 use keep::Keeper;
 use store::{Hit, Store};
@@ -122,6 +123,10 @@ pub struct App {
     pub search: Search,
     pub library: Library,
     pub undo: Option<Undo>,
+    /// How the tokens of answers came about, for those written while the inside view was open; not stored.
+    inside: HashMap<MessageId, Vec<TokenInside>>,
+    /// GPU time by kernel of a decoded token; none until measured, or where the device has no clock.
+    pub kernel_times: Option<Vec<KernelTime>>,
     /// A message to bring into view, until a view has taken it.
     pub reveal: Option<MessageId>,
     pub places: Places,
@@ -157,6 +162,8 @@ impl App {
             search: Search::default(),
             library: Library::default(),
             undo: None,
+            inside: HashMap::new(),
+            kernel_times: None,
             reveal: None,
             places,
             current: chat.id(),
@@ -190,6 +197,11 @@ impl App {
     /// The answer being written in the current chat, or waiting to be.
     pub fn answering(&self) -> Option<&Answering> {
         self.answers.iter().find(|answer| answer.chat == self.current)
+    }
+
+    /// How the tokens of an answer came about; none unless it was written while the inside view was open.
+    pub fn inside(&self, message: MessageId) -> Option<&[TokenInside]> {
+        self.inside.get(&message).map(Vec::as_slice)
     }
 
     pub fn now_ms(&self) -> i64 {

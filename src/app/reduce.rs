@@ -112,6 +112,12 @@ impl App {
                 self.keep_settings();
                 self.scan();
             }
+            Command::MeasureKernels => {
+                if self.model.is_some() && !self.pending.measures {
+                    self.pending.measures = true;
+                    self.worker.send(Job::MeasureKernels);
+                }
+            }
             Command::ListAdapters => {
                 let ticket = self.ticket();
                 self.pending.adapters = Some(ticket);

@@ -17,6 +17,7 @@ pub(super) struct Pending {
     pub count_due_ms: Option<i64>,
     pub scan: Option<Ticket>,
     pub adapters: Option<Ticket>,
+    pub measures: bool,
     /// Files to attach, and the chat they were for.
     pub attach: Vec<(Ticket, ChatId)>,
     pub import: Vec<Ticket>,
@@ -64,6 +65,7 @@ impl App {
             Report::Answer { ticket, event } => self.event(ticket, event),
             Report::TooLong { ticket, tokens, context, drop } => self.too_long(ticket, tokens, context, drop),
             Report::Broken { ticket, reason } => self.broken(ticket, reason),
+            Report::Recovered => self.notify(Notice::Rebuilt { reason: "the device was lost".into() }),
             Report::Rebuilt { model } => self.rebuilt(*model),
             Report::RebuildFailed { reason } => {
                 self.model = None;
@@ -88,6 +90,10 @@ impl App {
                 self.library.scanning = false;
             }
             Report::Models { .. } => {}
+            Report::KernelTimes { times } => {
+                self.kernel_times = times;
+                self.pending.measures = false;
+            }
             Report::Adapters { ticket, adapters } if self.pending.adapters == Some(ticket) => {
                 self.pending.adapters = None;
                 self.library.adapters = Some(adapters);
@@ -179,6 +185,12 @@ impl App {
                 }
             }
             Event::Token(_) => {}
+            Event::Inside(mut token) => {
+                // A continued answer is counted from its own beginning.
+                token.reasoning_end += answer.begun.0;
+                token.answer_end += answer.begun.1;
+                self.inside.entry(answer.message).or_default().push(token);
+            }
             Event::Stats(stats) => {
                 answer.stats = Some(stats);
                 if answer.chat == self.current {
@@ -232,9 +244,9 @@ impl App {
         };
         let wanted = (tokens + ROOM_TOKENS).next_multiple_of(1024);
         let raise_to = self.model.as_ref().and_then(|model| {
-            let most = model.config.max_positions;
+            let most = model.max_positions;
             let free = model.memory_limit_bytes.map_or(u64::MAX, |limit| limit.saturating_sub(model.held_bytes));
-            let more = (wanted.min(most) as u64).saturating_sub(context as u64).saturating_mul(model.latent_bytes_per_token());
+            let more = (wanted.min(most) as u64).saturating_sub(context as u64).saturating_mul(model.inside.latent_bytes_per_token);
             (tokens < most && more <= free).then_some(wanted.min(most))
         });
         self.end_answer(&answer, MessageState::Failed(reason), None);

@@ -129,7 +129,14 @@ impl DeviceArgs {
     }
 
     pub fn open(&self, model: Option<PathBuf>) -> OpenOptions {
-        OpenOptions { model, gpu: self.gpu(), context: self.context, chunk: self.chunk, deterministic: self.deterministic }
+        OpenOptions {
+            model,
+            gpu: self.gpu(),
+            context: self.context,
+            chunk: self.chunk,
+            deterministic: self.deterministic,
+            ..OpenOptions::default()
+        }
     }
 }
 

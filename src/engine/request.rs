@@ -52,7 +52,16 @@ pub struct Begun {
 impl Request {
     /// A greedy request without limits.
     pub fn new(input: Input) -> Self {
-        Self { input, sampling: Sampling::default(), max_tokens: None, stop: vec![], ignore_eos: false, thinking: None, begun: None, watch: false }
+        Self {
+            input,
+            sampling: Sampling::default(),
+            max_tokens: None,
+            stop: vec![],
+            ignore_eos: false,
+            thinking: None,
+            begun: None,
+            watch: false,
+        }
     }
 }
 

@@ -115,6 +115,13 @@ impl ChatTemplate {
         &self.tokens
     }
 
+    /// Whether it asks whether to reason.
+    pub fn knows_thinking(&self) -> bool {
+        let environment = environment(None);
+        let asked = environment.template_from_str(&self.source).map(|template| template.undeclared_variables(false));
+        asked.is_ok_and(|asked| asked.contains("thinking") || asked.contains("enable_thinking"))
+    }
+
     /// The prompt for `messages`.
     ///
     /// # Errors

@@ -128,19 +128,4 @@ impl Folded {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn excerpts_show_the_find_on_one_line() {
-        let text = format!("{}\nThe ÜBER-Find\nis here {}", "a ".repeat(60), "b".repeat(60));
-        let (line, found) = excerpt(&text, "über-find HERE").unwrap();
-        assert_eq!(&line[found], "ÜBER-Find");
-        assert!(line.starts_with('…') && line.ends_with('…') && !line.contains('\n'), "{line}");
-        assert!(excerpt(&text, "über absent").is_none());
-        assert_eq!(excerpt("短文", "文").unwrap(), ("短文".to_string(), 3..6));
-        // A capital whose small letter has more bytes.
-        let (line, found) = excerpt("İx İstanbul", "stan").unwrap();
-        assert_eq!(&line[found], "stan");
-    }
-}
+mod tests;

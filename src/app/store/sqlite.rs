@@ -26,7 +26,7 @@ const INDEXED_CHARS: usize = 3;
 
 pub struct SqliteStore {
     path: PathBuf,
-    connection: Connection,
+    pub(super) connection: Connection,
     /// The last `data_version` seen.
     version: i64,
 }
@@ -159,7 +159,7 @@ fn connect(path: &Path) -> Result<Connection, Trouble> {
         }
     }
     if version < newest {
-        migrate(&mut connection)?;
+        migrate(&mut connection, STEPS)?;
     }
     // A file that cannot be written keeps the mode it has.
     let mode: rusqlite::Result<String> = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0));
@@ -173,15 +173,15 @@ fn connect(path: &Path) -> Result<Connection, Trouble> {
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
     // Another window may be doing the same: only who holds the lock looks which steps are left.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
     let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    for step in STEPS.iter().skip(version as usize) {
+    for step in steps.iter().skip(version as usize) {
         transaction.execute_batch(step)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", STEPS.len() as i64)?;
+    transaction.pragma_update(None, "user_version", steps.len() as i64)?;
     transaction.commit()
 }
 

@@ -1,17 +1,21 @@
 //! The one place that waits: jobs go in, reports come back, neither blocks. Natively [`EngineWorker`] keeps a thread for the
 //! engine and one for files; tests use [`ScriptedWorker`]; a page will bring its own.
 
+mod backend;
+mod engine;
+mod files;
 mod scripted;
 
 use std::path::PathBuf;
 
+pub use engine::EngineWorker;
 pub use scripted::{Script, ScriptedWorker};
 
 use super::chat::Attachment;
 use super::library::ModelEntry;
-use crate::engine::{Cancel, Event, OpenOptions, Request};
-use crate::gpu::{AdapterSummary, Caps};
-use crate::model::{LoadProgress, ModelConfig};
+use crate::engine::{Cancel, Event, ModelInside, OpenOptions, Request};
+use crate::gpu::{AdapterSummary, Caps, KernelTime};
+use crate::model::LoadProgress;
 use crate::sampler::Sampling;
 use crate::text::Message;
 
@@ -48,6 +52,8 @@ pub enum Job {
         folders: Vec<PathBuf>,
         paths: Vec<PathBuf>,
     },
+    /// Measures the GPU time of a decoded token's kernels.
+    MeasureKernels,
     Adapters {
         ticket: Ticket,
         backend: Option<String>,
@@ -113,6 +119,8 @@ pub enum Report {
         ticket: Option<Ticket>,
         reason: String,
     },
+    /// The engine lost its device within an answer and built it anew by itself; the answer went on.
+    Recovered,
     /// The engine works again.
     Rebuilt {
         model: Box<ModelInfo>,
@@ -136,6 +144,10 @@ pub enum Report {
     Models {
         ticket: Ticket,
         models: Vec<ModelEntry>,
+    },
+    /// None where the device has no clock, or there is no model.
+    KernelTimes {
+        times: Option<Vec<KernelTime>>,
     },
     Adapters {
         ticket: Ticket,
@@ -174,7 +186,10 @@ pub struct ModelInfo {
     pub name: String,
     /// It is the embedded default.
     pub is_default: bool,
-    pub config: ModelConfig,
+    pub architecture: String,
+    pub inside: ModelInside,
+    /// The most tokens that the model was made for.
+    pub max_positions: usize,
     pub caps: Caps,
     /// Tokens of prompt and answer together.
     pub context: usize,
@@ -189,15 +204,5 @@ pub struct ModelInfo {
     pub thinking_is_a_choice: bool,
 }
 
-impl ModelInfo {
-    /// Bytes that the latent cache keeps for a token.
-    pub fn latent_bytes_per_token(&self) -> u64 {
-        self.config.cache_bytes_per_token()
-    }
-
-    /// Bytes that full keys and values would take for a token, at the same four bytes a number.
-    pub fn full_bytes_per_token(&self) -> u64 {
-        let config = &self.config;
-        (config.layers * config.heads * (config.nope + config.rope + config.v_dim) * 4) as u64
-    }
-}
+#[cfg(test)]
+mod tests;

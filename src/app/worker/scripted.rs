@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Job, ModelInfo, Report, Ticket, Worker};
-use crate::engine::{Event, Stats, StopReason, Summary};
+use crate::engine::{Event, ModelInside, Stats, StopReason, Summary};
 use crate::gpu::Caps;
 use crate::model::ModelConfig;
 use crate::sampler::Sampling;
@@ -130,7 +130,9 @@ impl ModelInfo {
             path: PathBuf::from("/models").join(shape),
             name: shape.to_string(),
             is_default: false,
-            config,
+            architecture: config.model_type.clone(),
+            inside: ModelInside::of(&config),
+            max_positions: config.max_positions,
             caps,
             context: 4096,
             weight_bytes,
