@@ -77,7 +77,8 @@ pub fn height(ui: &Ui, view: &mut View, message: &Message, chrome: &Chrome, widt
     if !message.reasoning.is_empty() || chrome.phase == Some(Phase::Reasoning) {
         height += THINKING;
         if chrome.unfolded {
-            let document = view.markdown.document(ui.ctx(), text_id(message.id, true), &message.reasoning, width - THOUGHT_INDENT, palette, true);
+            let document =
+                view.markdown.document(ui.ctx(), text_id(message.id, true), &message.reasoning, width - THOUGHT_INDENT, palette, true);
             height += document.height + theme::SMALL;
         }
         height += theme::TINY;
@@ -96,7 +97,8 @@ pub fn height(ui: &Ui, view: &mut View, message: &Message, chrome: &Chrome, widt
 fn bubble(ui: &Ui, text: &str, width: f32) -> (std::sync::Arc<egui::Galley>, Rect) {
     let palette = theme::palette(ui);
     let inner = width * BUBBLE_SHARE - BUBBLE_PADDING.x * 2.0;
-    let format = TextFormat { font_id: theme::text(), color: palette.text, line_height: Some(theme::LINE_HEIGHT - 1.0), ..TextFormat::default() };
+    let format =
+        TextFormat { font_id: theme::text(), color: palette.text, line_height: Some(theme::LINE_HEIGHT - 1.0), ..TextFormat::default() };
     let mut job = LayoutJob::single_section(text.to_owned(), format);
     job.wrap.max_width = inner;
     let galley = ui.fonts_mut(|fonts| fonts.layout_job(job));
@@ -210,7 +212,7 @@ fn thoughts(ui: &mut Ui, app: &App, view: &mut View, message: &Message, chrome: 
     let galley = ui.fonts_mut(|fonts| fonts.layout_no_wrap(text.clone(), theme::small(), Color32::PLACEHOLDER));
     let (row, _) = ui.allocate_exact_size(vec2(width, THINKING), Sense::hover());
     let rect = Rect::from_min_size(row.min + vec2(-6.0, 2.0), vec2(galley.size().x + 58.0, 26.0));
-    let response = ui.interact(rect, ui.id().with("thoughts"), Sense::click());
+    let response = ui.interact(rect, ui.scope_id().with("thoughts"), Sense::click());
     response.widget_info(|| {
         let mut info = egui::WidgetInfo::labeled(egui::accesskit::Role::DisclosureTriangle, true, &text);
         info.selected = Some(chrome.unfolded);
@@ -230,7 +232,8 @@ fn thoughts(ui: &mut Ui, app: &App, view: &mut View, message: &Message, chrome: 
         view.commands.push(Command::ShowReasoning(!app.chat().head.shows_reasoning));
     }
     if chrome.unfolded {
-        let document = view.markdown.document(ui.ctx(), text_id(message.id, true), &message.reasoning, width - THOUGHT_INDENT, palette, true);
+        let document =
+            view.markdown.document(ui.ctx(), text_id(message.id, true), &message.reasoning, width - THOUGHT_INDENT, palette, true);
         let (rect, _) = ui.allocate_exact_size(vec2(width, document.height + theme::SMALL), Sense::hover());
         let bar = Rect::from_min_size(rect.min, vec2(2.0, document.height));
         ui.painter().rect_filled(bar, 1.0, palette.border);
@@ -261,7 +264,7 @@ fn edit(ui: &mut Ui, view: &mut View, message: &Message, width: f32) {
         .stroke(Stroke::new(1.5, palette.accent))
         .corner_radius(theme::RADIUS_LARGE)
         .inner_margin(egui::Margin::symmetric(BUBBLE_PADDING.x as i8, BUBBLE_PADDING.y as i8));
-    let id = ui.id().with("edit");
+    let id = ui.scope_id().with("edit");
     let response = frame
         .show(ui, |ui| {
             let field = TextEdit::multiline(text).id(id).font(theme::text()).frame(egui::Frame::NONE).desired_rows(2);
@@ -294,7 +297,7 @@ fn actions(ui: &mut Ui, app: &App, view: &mut View, message: &Message, chrome: &
     let texts = view.texts;
     let palette = theme::palette(ui);
     let mine = message.role == Role::User;
-    let focus_id = ui.id().with("focus");
+    let focus_id = ui.scope_id().with("focus");
     let focused: bool = ui.data(|data| data.get_temp(focus_id)).unwrap_or(false);
     let shown = at || focused || (chrome.last && !mine && chrome.phase.is_none());
     let layout = if mine { Layout::right_to_left(Align::Center) } else { Layout::left_to_right(Align::Center) };
@@ -317,7 +320,7 @@ fn actions(ui: &mut Ui, app: &App, view: &mut View, message: &Message, chrome: &
                 return;
             }
             let name = if mine { texts.copy_question } else { texts.copy_answer };
-            let copied_id = ui.id().with("copied");
+            let copied_id = ui.scope_id().with("copied");
             let now = ui.input(|input| input.time);
             let copied = ui.data(|data| data.get_temp::<f64>(copied_id)).is_some_and(|then| now - then < 1.5);
             if button(ui, if copied { icons::CHECK } else { icons::COPY }, name) {
@@ -339,10 +342,17 @@ fn actions(ui: &mut Ui, app: &App, view: &mut View, message: &Message, chrome: &
             if button(ui, icons::DELETE, texts.delete_message) {
                 view.commands.push(Command::DeleteMessage(message.id));
             }
-            if !mine && let Some(stats) = &message.stats && at {
+            if !mine
+                && let Some(stats) = &message.stats
+                && at
+            {
                 ui.add_space(theme::SMALL);
                 let speed = super::meters::tokens_per_sec(stats);
-                let text = texts.answer_stats.fill(&[&widgets::count(stats.new_tokens), &format!("{speed:.1}"), &widgets::duration(texts, stats.first_token_secs)]);
+                let text = texts.answer_stats.fill(&[
+                    &widgets::count(stats.new_tokens),
+                    &format!("{speed:.1}"),
+                    &widgets::duration(texts, stats.first_token_secs),
+                ]);
                 let label = ui.label(RichText::new(text).font(theme::tiny()).color(palette.text_faint));
                 if let Some(sampling) = &message.sampling {
                     label.on_hover_text(super::meters::made_by(texts, message.model.as_deref(), sampling));

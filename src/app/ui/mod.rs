@@ -27,7 +27,7 @@ pub use dialogs::{Ask, Dialogs, NativeDialogs};
 use super::i18n::{self, Texts};
 use super::markdown::MarkdownCache;
 use super::settings::Theme;
-use super::{App, ChatId, ChatSummary, Command, Message, MessageId, MessageState, ModelRef, Settings, fonts, theme};
+use super::{App, ChatId, ChatSummary, Command, Message, MessageId, ModelRef, Settings, fonts, theme};
 use crate::text::Role;
 
 /// The fields' names, by which the focus is put there.
@@ -112,12 +112,14 @@ impl View {
         let palette = theme::palette(ui);
         let side = Frame::new().fill(palette.side).inner_margin(Margin::symmetric(10, 10));
         if app.settings.sidebar {
-            let panel = Panel::left("sidebar").frame(side).default_size(theme::SIDEBAR_WIDTH).size_range(200.0..=420.0).show_separator_line(false);
+            let panel =
+                Panel::left("sidebar").frame(side).default_size(theme::SIDEBAR_WIDTH).size_range(200.0..=420.0).show_separator_line(false);
             panel.show(ui, |ui| sidebar::show(ui, app, self));
         }
         if app.settings.inside {
             let side = side.inner_margin(Margin::symmetric(14, 10));
-            let panel = Panel::right("inside").frame(side).default_size(theme::INSIDE_WIDTH).size_range(280.0..=560.0).show_separator_line(false);
+            let panel =
+                Panel::right("inside").frame(side).default_size(theme::INSIDE_WIDTH).size_range(280.0..=560.0).show_separator_line(false);
             panel.show(ui, |ui| inside::show(ui, app, self));
         }
         let quiet = Frame::new().fill(palette.page).inner_margin(Margin::symmetric(16, 0));
@@ -131,9 +133,9 @@ impl View {
             let frame = page.inner_margin(Margin { left: 0, right: 0, top: 4, bottom: 6 });
             Panel::bottom("composer").frame(frame).show_separator_line(false).show(ui, |ui| composer::show(ui, app, self));
         }
-        egui::CentralPanel::default().frame(page).show(ui, |ui| {
-            if empty { welcome::show(ui, app, self) } else { transcript::show(ui, app, self) }
-        });
+        egui::CentralPanel::default()
+            .frame(page)
+            .show(ui, |ui| if empty { welcome::show(ui, app, self) } else { transcript::show(ui, app, self) });
         self.overlays(ui, app);
         banners::undo_toast(ui, app, self, 130.0);
         banners::drop_overlay(ui, self);
@@ -174,7 +176,7 @@ impl View {
         }
         self.commands.append(&mut self.dialogs.poll());
         for file in ctx.input(|input| input.raw.dropped_files.clone()) {
-            let Some(path) = file.path else { continue };
+            let path = file.path().to_owned();
             self.commands.push(if is_model(&path) { Command::OpenModel(ModelRef::Path(path)) } else { Command::Attach(path) });
         }
     }
@@ -202,24 +204,23 @@ impl View {
         let palette = theme::palette(ui);
         ui.horizontal(|ui| {
             if !app.settings.sidebar {
-                if widgets::icon_button(ui, icons::SIDEBAR, &keys::named(ui.ctx(), texts.show_sidebar, &keys::SIDEBAR)).clicked() {
+                if widgets::icon_button_of(ui, icons::SIDEBAR, texts.show_sidebar, widgets::Look::key(keys::SIDEBAR)).clicked() {
                     self.toggle_sidebar(app);
                 }
-                if widgets::icon_button(ui, icons::NEW, &keys::named(ui.ctx(), texts.new_chat, &keys::NEW_CHAT)).clicked() {
+                if widgets::icon_button_of(ui, icons::NEW, texts.new_chat, widgets::Look::key(keys::NEW_CHAT)).clicked() {
                     self.new_chat();
                 }
             }
             models::button(ui, app, self);
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                let look = widgets::Look { on: app.settings.inside, ..widgets::Look::default() };
-                if widgets::icon_button_of(ui, icons::INSIDE, &keys::named(ui.ctx(), texts.inside, &keys::INSIDE), look).clicked() {
+                let look = widgets::Look { on: app.settings.inside, ..widgets::Look::key(keys::INSIDE) };
+                if widgets::icon_button_of(ui, icons::INSIDE, texts.inside, look).clicked() {
                     self.toggle_inside(app);
                 }
-                let name = keys::named(ui.ctx(), texts.chat_settings, &keys::SETTINGS);
-                if widgets::icon_button(ui, icons::SETTINGS, &name).clicked() {
+                if widgets::icon_button_of(ui, icons::SETTINGS, texts.chat_settings, widgets::Look::key(keys::SETTINGS)).clicked() {
                     self.open_settings();
                 }
-                if widgets::icon_button(ui, icons::COMMAND, &keys::named(ui.ctx(), texts.palette, &keys::PALETTE)).clicked() {
+                if widgets::icon_button_of(ui, icons::COMMAND, texts.palette, widgets::Look::key(keys::PALETTE)).clicked() {
                     self.open_palette();
                 }
                 if !app.chat().head.title.is_empty() {
@@ -241,7 +242,7 @@ impl View {
             Overlay::Settings => (620.0, Align2::CENTER_CENTER, vec2(0.0, 0.0)),
             Overlay::Palette => (560.0, Align2::CENTER_TOP, vec2(0.0, (screen.height() * 0.12).round())),
         };
-        let id = egui::Id::new(("overlay", overlay as u8));
+        let id = egui::Id::unique(("overlay", overlay as u8));
         let margin = if overlay == Overlay::Palette { Margin::same(8) } else { Margin::same(18) };
         let frame = Frame::new()
             .fill(palette.floating)
@@ -322,7 +323,7 @@ impl View {
             self.commands.push(Command::NextChat);
         }
         let free = self.overlay.is_none() && self.editing.is_none() && self.renaming.is_none() && !egui::Popup::is_any_open(ctx);
-        let searching = ctx.memory(|memory| memory.has_focus(egui::Id::new(SEARCH_FIELD)));
+        let searching = ctx.memory(|memory| memory.has_focus(egui::Id::unique(SEARCH_FIELD)));
         if free && !searching && app.answering().is_some() && pressed(&keys::STOP) {
             self.commands.push(Command::Stop);
         }
@@ -414,7 +415,8 @@ fn last(app: &App, role: Role) -> Option<&Message> {
 
 /// Whether a dropped path is opened as a model rather than attached.
 fn is_model(path: &Path) -> bool {
-    let is_file = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf") || extension.eq_ignore_ascii_case("safetensors"));
+    let is_file =
+        path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf") || extension.eq_ignore_ascii_case("safetensors"));
     is_file || path.is_dir()
 }
 
