@@ -486,13 +486,7 @@ fn a_long_answer_keeps_its_newest_line_in_view_until_the_reader_scrolls() {
     window.run();
     window.get_by_label("the newest line");
     window.hover_at(egui::pos2(700.0, 400.0));
-    let unit = egui::MouseWheelUnit::Point;
-    window.event(egui::Event::MouseWheel {
-        unit,
-        delta: egui::vec2(0.0, 2500.0),
-        phase: egui::TouchPhase::Move,
-        modifiers: Modifiers::NONE,
-    });
+    window.event(stage::wheel(2500.0));
     window.run_ok();
     assert!(window.query_by_label("the newest line").is_none(), "the reader went back");
     window.state().script.text(ticket, "\n\nnewer still");
@@ -522,13 +516,7 @@ fn hostile_text_is_drawn_like_any_other() {
     let mut window = window(stage);
     window.hover_at(egui::pos2(700.0, 300.0));
     for _ in 0..30 {
-        let unit = egui::MouseWheelUnit::Point;
-        window.event(egui::Event::MouseWheel {
-            unit,
-            delta: egui::vec2(0.0, 1500.0),
-            phase: egui::TouchPhase::Move,
-            modifiers: Modifiers::NONE,
-        });
+        window.event(stage::wheel(1500.0));
         window.step();
     }
 }

@@ -169,12 +169,6 @@ fn frame_times() {
     let mut harness = unseen(long(5000));
     harness.hover_at(egui::pos2(700.0, 400.0));
     measure("5,000 messages, scrolling", &mut harness, &mut |harness, _| {
-        let unit = egui::MouseWheelUnit::Point;
-        harness.event(egui::Event::MouseWheel {
-            unit,
-            delta: egui::vec2(0.0, 900.0),
-            phase: egui::TouchPhase::Move,
-            modifiers: egui::Modifiers::NONE,
-        });
+        harness.event(stage::wheel(900.0));
     });
 }

@@ -193,3 +193,14 @@ pub fn token(dice: &mut Dice, inside: &ModelInside, text: &str, answer_end: usiz
         layers: layers.collect(),
     })
 }
+
+/// The wheel turned back by so many points.
+pub fn wheel(points: f32) -> egui::Event {
+    egui::Event::MouseWheel {
+        unit: egui::MouseWheelUnit::Point,
+        delta: egui::vec2(0.0, points),
+        phase: egui::TouchPhase::Move,
+        source: egui::MouseWheelSource::Unknown,
+        modifiers: egui::Modifiers::NONE,
+    }
+}
