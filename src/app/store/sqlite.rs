@@ -21,6 +21,8 @@ pub const FILE: &str = "fathom.db";
 const BUSY: Duration = Duration::from_millis(100);
 /// Files up to this size are checked whole at start; larger ones when something in them turns out wrong.
 const CHECKED_BYTES: u64 = 32 << 20;
+/// How a database begins.
+const HEADER: &[u8] = b"SQLite format 3\0";
 /// Words of at least so many characters are found by the index; shorter ones by reading.
 const INDEXED_CHARS: usize = 3;
 
@@ -136,6 +138,15 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Opens a file of ours at this version: made, or brought there by the steps it lacks.
 fn connect(path: &Path) -> Result<Connection, Trouble> {
+    // SQLite takes a file too short for its header as an empty one, and would write over it.
+    let begins_well = |file: std::fs::File| {
+        let mut header = vec![];
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, HEADER.len() as u64), &mut header).is_ok()
+            && (header.is_empty() || header == HEADER)
+    };
+    if std::fs::File::open(path).is_ok_and(|file| !begins_well(file)) {
+        return Err(Trouble::Damaged("file is not a database".into()));
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
