@@ -29,9 +29,15 @@ macro_rules! kind {
 }
 
 macro_rules! value {
-    (text $value:expr) => { $value };
-    (filled $value:expr) => { Template($value) };
-    (list $value:expr) => { &$value };
+    (text $value:expr) => {
+        $value
+    };
+    (filled $value:expr) => {
+        Template($value)
+    };
+    (list $value:expr) => {
+        &$value
+    };
 }
 
 macro_rules! texts {
@@ -48,8 +54,12 @@ macro_rules! texts {
 
 #[cfg(test)]
 macro_rules! pick {
-    (filled $value:expr) => { $value };
-    ($kind:ident $value:expr) => { "" };
+    (filled $value:expr) => {
+        $value
+    };
+    ($kind:ident $value:expr) => {
+        ""
+    };
 }
 
 /// The texts of a language; the system's own where that is the wish.
@@ -63,7 +73,8 @@ pub fn texts(language: Language) -> &'static Texts {
 }
 
 fn system_is_chinese() -> bool {
-    static CHINESE: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| sys_locale::get_locale().is_some_and(|locale| locale.to_ascii_lowercase().starts_with("zh")));
+    static CHINESE: std::sync::LazyLock<bool> =
+        std::sync::LazyLock::new(|| sys_locale::get_locale().is_some_and(|locale| locale.to_ascii_lowercase().starts_with("zh")));
     *CHINESE
 }
 

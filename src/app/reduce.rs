@@ -8,7 +8,7 @@ use super::settings::{ModelRef, Preset, Settings};
 use super::store::Change;
 use super::worker::{Job, Ticket};
 use super::{App, Deleted, Notice, Opening, Search, Undo, export};
-use crate::engine::Cancel;
+use crate::engine::{Cancel, OpenOptions};
 use crate::text::Role;
 
 /// How long a deletion can be taken back.
@@ -480,7 +480,7 @@ impl App {
             ModelRef::Default => crate::engine::DEFAULT_MODEL.trim_end_matches(".gguf").to_string(),
             ModelRef::Path(path) => super::library::model_name(path),
         };
-        let options = self.settings.open(&model);
+        let options = self.settings.open(&model, &self.launch);
         self.opening = Some(Opening { model, name, progress: None, ticket, cancel: cancel.clone() });
         self.worker.send(Job::Open { ticket, options, cancel });
     }
@@ -521,7 +521,11 @@ impl App {
     fn set_settings(&mut self, settings: Settings) {
         let settings = settings.sound();
         let device = |s: &Settings| (s.adapter.clone(), s.backend.clone(), s.disabled.clone(), s.memory_bytes, s.deterministic);
-        let reopens = device(&settings) != device(&self.settings) && (self.model.is_some() || self.opening.is_some());
+        let is_other_device = device(&settings) != device(&self.settings);
+        let reopens = is_other_device && (self.model.is_some() || self.opening.is_some());
+        if is_other_device {
+            self.launch = OpenOptions::default();
+        }
         self.settings = settings;
         self.keep_settings();
         if reopens {

@@ -65,7 +65,6 @@ impl App {
             Report::Answer { ticket, event } => self.event(ticket, event),
             Report::TooLong { ticket, tokens, context, drop } => self.too_long(ticket, tokens, context, drop),
             Report::Broken { ticket, reason } => self.broken(ticket, reason),
-            Report::Recovered => self.notify(Notice::Rebuilt { reason: "the device was lost".into() }),
             Report::Rebuilt { model } => self.rebuilt(*model),
             Report::RebuildFailed { reason } => {
                 self.model = None;
@@ -160,6 +159,12 @@ impl App {
         let Some(at) = self.answers.iter().position(|answer| answer.ticket == Some(ticket)) else {
             return self.late_event(ticket, event);
         };
+        match &event {
+            Event::Rebuild(reason) => return self.notify(Notice::Rebuilding { reason: reason.clone() }),
+            // It went on, so the device works again.
+            Event::Prefill { .. } | Event::Token(_) => self.mended(),
+            _ => {}
+        }
         let answer = &mut self.answers[at];
         let message = self.open.get_mut(&answer.chat).and_then(|chat| chat.message_mut(answer.message));
         match event {
@@ -184,7 +189,7 @@ impl App {
                     }
                 }
             }
-            Event::Token(_) => {}
+            Event::Token(_) | Event::Rebuild(_) => {}
             Event::Inside(mut token) => {
                 // A continued answer is counted from its own beginning.
                 token.reasoning_end += answer.begun.0;
@@ -270,7 +275,8 @@ impl App {
         }
     }
 
-    fn rebuilt(&mut self, model: ModelInfo) {
+    /// The engine that was being built anew works.
+    fn mended(&mut self) {
         let mut reasons = self.notices.iter().filter_map(|(_, notice)| match notice {
             Notice::Rebuilding { reason } => Some(reason.clone()),
             _ => None,
@@ -280,6 +286,10 @@ impl App {
         if let Some(reason) = reason {
             self.notify(Notice::Rebuilt { reason });
         }
+    }
+
+    fn rebuilt(&mut self, model: ModelInfo) {
+        self.mended();
         self.model = Some(model);
         if let Some((chat, message)) = self.pending.resume.take()
             && self.open.get(&chat).is_some_and(|chat| chat.message(message).is_some_and(|message| !message.is_streaming()))

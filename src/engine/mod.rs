@@ -65,7 +65,6 @@ pub struct Engine {
     session: Option<Session>,
     /// The ids whose latents the session holds.
     cached: Vec<u32>,
-    rebuilds: u32,
 }
 
 impl Engine {
@@ -81,7 +80,7 @@ impl Engine {
         let (checkpoint, language) = read(&path)?;
         let model = load(&options, &checkpoint, on_event).await?;
         let (runtime, context) = runtime(&options, &language, &model)?;
-        Ok(Self { options, path, language, context, model, runtime, session: None, cached: vec![], rebuilds: 0 })
+        Ok(Self { options, path, language, context, model, runtime, session: None, cached: vec![] })
     }
 
     /// Looks at what a checkpoint says of itself, without a device.
@@ -101,13 +100,7 @@ impl Engine {
         self.cached.clear();
         self.model = load(&OpenOptions { cancel: Cancel::default(), ..self.options.clone() }, &checkpoint, &mut |_| ()).await?;
         (self.runtime, self.context) = runtime(&self.options, &self.language, &self.model)?;
-        self.rebuilds += 1;
         Ok(())
-    }
-
-    /// How often the device was lost and built anew.
-    pub fn rebuilds(&self) -> u32 {
-        self.rebuilds
     }
 
     /// Gives the cache another size, and forgets what it held; none for as many tokens as make sense.

@@ -35,15 +35,41 @@ pub struct Laid {
 
 #[derive(Debug)]
 pub enum Part {
-    Text { at: Pos2, text: LaidText },
+    Text {
+        at: Pos2,
+        text: LaidText,
+    },
     /// A formula in its own line; wider than the column, it scrolls.
-    Formula { rect: Rect, formula: Arc<Formula>, em: f32 },
-    Code { rect: Rect, language: String, text: String, chunks: Vec<Chunk>, width: f32 },
-    Table { rect: Rect, table: Table },
-    Rule { rect: Rect },
-    QuoteBar { rect: Rect },
-    Bullet { centre: Pos2, hollow: bool },
-    Check { rect: Rect, done: bool },
+    Formula {
+        rect: Rect,
+        formula: Arc<Formula>,
+        em: f32,
+    },
+    Code {
+        rect: Rect,
+        language: String,
+        text: String,
+        chunks: Vec<Chunk>,
+        width: f32,
+    },
+    Table {
+        rect: Rect,
+        table: Table,
+    },
+    Rule {
+        rect: Rect,
+    },
+    QuoteBar {
+        rect: Rect,
+    },
+    Bullet {
+        centre: Pos2,
+        hollow: bool,
+    },
+    Check {
+        rect: Rect,
+        done: bool,
+    },
 }
 
 /// Lines of code.
@@ -202,7 +228,12 @@ impl Setter<'_> {
             let mut job = LayoutJob { wrap: TextWrapping::no_max_width(), ..LayoutJob::default() };
             let begin = offset;
             for (index, (line, tokens)) in chunk.iter().enumerate() {
-                let format = |colour| TextFormat { font_id: theme::code(), color: colour, line_height: Some(theme::CODE_LINE_HEIGHT), ..TextFormat::default() };
+                let format = |colour| TextFormat {
+                    font_id: theme::code(),
+                    color: colour,
+                    line_height: Some(theme::CODE_LINE_HEIGHT),
+                    ..TextFormat::default()
+                };
                 if index > 0 {
                     job.append("\n", 0.0, format(self.palette.text));
                 }
@@ -289,7 +320,10 @@ impl Setter<'_> {
     }
 
     pub fn text(&mut self, inlines: &[Inline], width: f32, look: Look) -> LaidText {
-        let mut text = LaidText { job: LayoutJob { wrap: TextWrapping::wrap_at_width(width.max(1.0)), ..LayoutJob::default() }, ..LaidText::default() };
+        let mut text = LaidText {
+            job: LayoutJob { wrap: TextWrapping::wrap_at_width(width.max(1.0)), ..LayoutJob::default() },
+            ..LaidText::default()
+        };
         let mut characters = 0;
         for inline in inlines {
             match inline {

@@ -20,13 +20,26 @@ pub struct Source {
 #[derive(Debug, PartialEq)]
 pub enum Block {
     Paragraph(Vec<Inline>),
-    Heading { level: u8, text: Vec<Inline> },
+    Heading {
+        level: u8,
+        text: Vec<Inline>,
+    },
     /// `at` is the byte of the source where the text begins.
-    Code { language: String, text: String, at: usize },
+    Code {
+        language: String,
+        text: String,
+        at: usize,
+    },
     Formula(Arc<str>),
     Quote(Vec<Block>),
-    List { start: Option<u64>, items: Vec<Item> },
-    Table { alignments: Vec<Alignment>, rows: Vec<Vec<Vec<Inline>>> },
+    List {
+        start: Option<u64>,
+        items: Vec<Item>,
+    },
+    Table {
+        alignments: Vec<Alignment>,
+        rows: Vec<Vec<Vec<Inline>>>,
+    },
     Rule,
 }
 
@@ -40,8 +53,15 @@ pub struct Item {
 #[derive(Debug, PartialEq)]
 pub enum Inline {
     /// `at` is the byte of the source where the text begins.
-    Text { text: String, style: Style, at: usize },
-    Formula { latex: Arc<str>, at: usize },
+    Text {
+        text: String,
+        style: Style,
+        at: usize,
+    },
+    Formula {
+        latex: Arc<str>,
+        at: usize,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,7 +91,8 @@ impl Normalized {
 }
 
 pub fn normalized(text: &str) -> Normalized {
-    let mut normalizer = Normalizer { original: text, at: 0, out: Normalized { text: String::with_capacity(text.len()), shifts: vec![] }, open: None };
+    let mut normalizer =
+        Normalizer { original: text, at: 0, out: Normalized { text: String::with_capacity(text.len()), shifts: vec![] }, open: None };
     let mut fence: Option<&str> = None;
     for line in text.split_inclusive('\n') {
         let trimmed = line.trim_start();
@@ -201,10 +222,20 @@ pub fn parse(text: &str) -> Vec<Source> {
 /// A block that is open.
 enum Open {
     Quote(Vec<Block>),
-    List { start: Option<u64>, items: Vec<Item> },
+    List {
+        start: Option<u64>,
+        items: Vec<Item>,
+    },
     Item(Item),
-    Code { language: String, text: String, at: Option<usize> },
-    Table { alignments: Vec<Alignment>, rows: Vec<Vec<Vec<Inline>>> },
+    Code {
+        language: String,
+        text: String,
+        at: Option<usize>,
+    },
+    Table {
+        alignments: Vec<Alignment>,
+        rows: Vec<Vec<Vec<Inline>>>,
+    },
     /// Nested too deep: what is inside goes to the block around.
     Flat,
 }
@@ -468,7 +499,9 @@ mod tests {
                         assert!(text[at..].starts_with(piece), "{piece} at {at}: {}", &text[at..]);
                         seen.push(piece.to_owned());
                     }
-                    Inline::Formula { at, .. } => assert!(text[normalized.original(at)..].starts_with(r"\("), "{}", &text[normalized.original(at)..]),
+                    Inline::Formula { at, .. } => {
+                        assert!(text[normalized.original(at)..].starts_with(r"\("), "{}", &text[normalized.original(at)..])
+                    }
                 }
             }
         }

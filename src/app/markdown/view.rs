@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use eframe::egui;
 use egui::text_selection::LabelSelectionState;
-use egui::{Align, Align2, CornerRadius, CursorIcon, Pos2, Rect, Response, ScrollArea, Sense, Stroke, StrokeKind, Ui, UiBuilder, Vec2, pos2, vec2};
+use egui::{
+    Align, Align2, CornerRadius, CursorIcon, Pos2, Rect, Response, ScrollArea, Sense, Stroke, StrokeKind, Ui, UiBuilder, Vec2, pos2, vec2,
+};
 
 use super::formula::Formulas;
 use super::layout::{CODE_HEADER, CODE_PADDING, Chunk, Laid, LaidText, Look, Part, Setter, Table, baseline, gap};
@@ -66,7 +68,15 @@ impl MarkdownCache {
     }
 
     /// The document of `text`; `id` stays the same while a text grows. Weak text is for thoughts.
-    pub fn document(&mut self, ctx: &egui::Context, id: u64, text: &str, width: f32, palette: &'static Palette, weak: bool) -> Arc<Document> {
+    pub fn document(
+        &mut self,
+        ctx: &egui::Context,
+        id: u64,
+        text: &str,
+        width: f32,
+        palette: &'static Palette,
+        weak: bool,
+    ) -> Arc<Document> {
         let width = width.round();
         let key = Key { text: hash(text), width, dark: palette.dark, weak, pixels_per_point: ctx.pixels_per_point() };
         let frame = self.frame;
@@ -90,7 +100,14 @@ impl MarkdownCache {
                 y += gap(&sources[index - 1].block, &source.block);
             }
             // Places inside a block count from the text's beginning, so that its own place matters too.
-            let block_key = hash((&normalized.text[source.range.clone()], source.range.start, width.to_bits(), palette.dark, weak, key.pixels_per_point.to_bits()));
+            let block_key = hash((
+                &normalized.text[source.range.clone()],
+                source.range.start,
+                width.to_bits(),
+                palette.dark,
+                weak,
+                key.pixels_per_point.to_bits(),
+            ));
             let (laid, used) = self.blocks.entry(block_key).or_insert_with(|| {
                 let mut setter = Setter { ctx, palette, formulas: &mut self.formulas, parts: vec![] };
                 let height = setter.block(&source.block, 0.0, 0.0, width, look);

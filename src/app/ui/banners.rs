@@ -16,7 +16,11 @@ enum Weight {
 
 fn weight(notice: &Notice) -> Weight {
     match notice {
-        Notice::NotStored { .. } | Notice::StoreFailing { .. } | Notice::StoreDamaged { .. } | Notice::Rebuilding { .. } | Notice::TurnedOff { .. } => Weight::Warning,
+        Notice::NotStored { .. }
+        | Notice::StoreFailing { .. }
+        | Notice::StoreDamaged { .. }
+        | Notice::Rebuilding { .. }
+        | Notice::TurnedOff { .. } => Weight::Warning,
         Notice::RebuildFailed { .. } | Notice::ModelFailed { .. } | Notice::FileFailed { .. } => Weight::Danger,
         Notice::Rebuilt { .. } | Notice::Exported { .. } | Notice::Imported { .. } => Weight::Good,
     }
@@ -55,7 +59,14 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
         let (what, reason) = words(view.texts, notice);
         ui.push_id(id, |ui| {
             strip(ui, fill, colour, icon, &what, &reason, |ui| {
-                if widgets::icon_button_of(ui, icons::CLOSE, view.texts.dismiss, Look { small: true, colour: Some(colour), ..Look::default() }).clicked() {
+                if widgets::icon_button_of(
+                    ui,
+                    icons::CLOSE,
+                    view.texts.dismiss,
+                    Look { small: true, colour: Some(colour), ..Look::default() },
+                )
+                .clicked()
+                {
                     view.commands.push(Command::DismissNotice(*id));
                 }
             });
@@ -75,7 +86,11 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
 
 fn strip(ui: &mut Ui, fill: Color32, colour: Color32, icon: &str, what: &str, reason: &str, buttons: impl FnOnce(&mut Ui)) {
     let palette = theme::palette(ui);
-    let frame = egui::Frame::new().fill(fill).corner_radius(theme::RADIUS).inner_margin(egui::Margin::symmetric(12, 6)).outer_margin(egui::Margin { left: 16, right: 16, top: 8, bottom: 0 });
+    let frame = egui::Frame::new()
+        .fill(fill)
+        .corner_radius(theme::RADIUS)
+        .inner_margin(egui::Margin::symmetric(12, 6))
+        .outer_margin(egui::Margin { left: 16, right: 16, top: 8, bottom: 0 });
     let response = frame.show(ui, |ui| {
         ui.with_layout(Layout::right_to_left(Align::TOP), |ui| {
             buttons(ui);
@@ -91,7 +106,9 @@ fn strip(ui: &mut Ui, fill: Color32, colour: Color32, icon: &str, what: &str, re
                     ui.add_space(5.0);
                     ui.add(egui::Label::new(RichText::new(what).color(palette.text)).wrap());
                     if !reason.is_empty() {
-                        ui.add(egui::Label::new(RichText::new(reason).font(theme::tiny()).color(palette.text_weak)).wrap().selectable(true));
+                        ui.add(
+                            egui::Label::new(RichText::new(reason).font(theme::tiny()).color(palette.text_weak)).wrap().selectable(true),
+                        );
                     }
                     ui.add_space(4.0);
                 });

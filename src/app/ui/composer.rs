@@ -23,7 +23,11 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
             ui.set_width(width);
             let focused = ui.memory(|memory| memory.has_focus(egui::Id::new(super::COMPOSER)));
             let stroke = Stroke::new(1.0, if focused { palette.accent } else { palette.border });
-            let frame = egui::Frame::new().fill(palette.raised).stroke(stroke).corner_radius(theme::RADIUS_LARGE).inner_margin(egui::Margin::symmetric(12, 9));
+            let frame = egui::Frame::new()
+                .fill(palette.raised)
+                .stroke(stroke)
+                .corner_radius(theme::RADIUS_LARGE)
+                .inner_margin(egui::Margin::symmetric(12, 9));
             frame.show(ui, |ui| {
                 ui.spacing_mut().item_spacing = vec2(theme::TINY, theme::TINY);
                 attachments(ui, app, view);
@@ -42,7 +46,11 @@ fn attachments(ui: &mut Ui, app: &App, view: &mut View) {
     let palette = theme::palette(ui);
     ui.horizontal_wrapped(|ui| {
         for (index, file) in files.iter().enumerate() {
-            let frame = egui::Frame::new().fill(palette.page).stroke(Stroke::new(1.0, palette.border)).corner_radius(theme::RADIUS).inner_margin(egui::Margin { left: 9, right: 3, top: 1, bottom: 1 });
+            let frame = egui::Frame::new()
+                .fill(palette.page)
+                .stroke(Stroke::new(1.0, palette.border))
+                .corner_radius(theme::RADIUS)
+                .inner_margin(egui::Margin { left: 9, right: 3, top: 1, bottom: 1 });
             frame.show(ui, |ui| {
                 ui.spacing_mut().item_spacing.x = theme::TINY;
                 ui.label(RichText::new(icons::FILE).color(palette.accent));

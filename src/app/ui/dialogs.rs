@@ -19,7 +19,11 @@ pub enum Ask {
     /// A folder to look for models in.
     AddModelFolder,
     /// Where to write a chat; the name is a proposal.
-    Export { chat: ChatId, format: Format, name: String },
+    Export {
+        chat: ChatId,
+        format: Format,
+        name: String,
+    },
     ExportAll,
     Import,
 }
@@ -69,8 +73,12 @@ impl Dialogs for NativeDialogs {
         let dialog = rfd::AsyncFileDialog::new();
         let dialog = match &ask {
             Ask::ModelFile => dialog.add_filter("GGUF, safetensors", &["gguf", "safetensors"]),
-            Ask::Export { format: Format::Markdown, name, .. } => dialog.add_filter("Markdown", &["md"]).set_file_name(format!("{}.md", file_name(name))),
-            Ask::Export { format: Format::Json, name, .. } => dialog.add_filter("JSON", &["json"]).set_file_name(format!("{}.json", file_name(name))),
+            Ask::Export { format: Format::Markdown, name, .. } => {
+                dialog.add_filter("Markdown", &["md"]).set_file_name(format!("{}.md", file_name(name)))
+            }
+            Ask::Export { format: Format::Json, name, .. } => {
+                dialog.add_filter("JSON", &["json"]).set_file_name(format!("{}.json", file_name(name)))
+            }
             Ask::ExportAll => dialog.add_filter("JSON", &["json"]).set_file_name("fathom-chats.json"),
             Ask::Import => dialog.add_filter("JSON, Markdown", &["json", "md"]),
             Ask::Attach | Ask::ModelFolder | Ask::AddModelFolder => dialog,

@@ -2,7 +2,10 @@
 //! cache saves, where the time goes, and what each token could have been. Nothing here runs while the panel is closed.
 
 use eframe::egui;
-use egui::{Align, Align2, Color32, ColorImage, Layout, Rect, RichText, ScrollArea, Sense, Stroke, StrokeKind, TextureHandle, TextureOptions, Ui, pos2, vec2};
+use egui::{
+    Align, Align2, Color32, ColorImage, Layout, Rect, RichText, ScrollArea, Sense, Stroke, StrokeKind, TextureHandle, TextureOptions, Ui,
+    pos2, vec2,
+};
 
 use super::widgets;
 use super::{View, icons, keys};
@@ -89,12 +92,7 @@ fn evenness(uses: &[u32]) -> Option<f32> {
     if total == 0 || uses.len() < 2 {
         return None;
     }
-    let entropy: f32 = uses
-        .iter()
-        .filter(|uses| **uses > 0)
-        .map(|uses| *uses as f32 / total as f32)
-        .map(|share| -share * share.ln())
-        .sum();
+    let entropy: f32 = uses.iter().filter(|uses| **uses > 0).map(|uses| *uses as f32 / total as f32).map(|share| -share * share.ln()).sum();
     Some(entropy / (uses.len() as f32).ln())
 }
 
@@ -137,7 +135,16 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
                 token_section(ui, view, inside, message, tokens);
             }
             None => {
-                note(ui, if inside.chooses() { texts.inside_empty } else if inside.experts > 0 { texts.takes_all_experts } else { texts.dense_model });
+                note(
+                    ui,
+                    if inside.chooses() {
+                        texts.inside_empty
+                    } else if inside.experts > 0 {
+                        texts.takes_all_experts
+                    } else {
+                        texts.dense_model
+                    },
+                );
                 if !inside.chooses() {
                     note(ui, texts.inside_empty);
                 }
@@ -246,7 +253,12 @@ fn heat_map(ui: &mut Ui, view: &mut View, model: &ModelInside, message: MessageI
         let (row, expert) = ((at.y as usize).min(rows - 1), (at.x as usize).min(columns - 1));
         let uses = view.inside.load.uses[row][expert];
         let share = uses as f32 / view.inside.load.tokens.max(1) as f32;
-        let text = texts.heat_map_cell.fill(&[&model.moe_layers[row].to_string(), &expert.to_string(), &widgets::count(uses as usize), &percent(share)]);
+        let text = texts.heat_map_cell.fill(&[
+            &model.moe_layers[row].to_string(),
+            &expert.to_string(),
+            &widgets::count(uses as usize),
+            &percent(share),
+        ]);
         response.on_hover_text_at_pointer(text);
     }
 }
@@ -278,7 +290,11 @@ fn confidence_line(ui: &mut Ui, texts: &Texts, confidence: &[f32]) {
     let last = &confidence[confidence.len().saturating_sub(LINE_TOKENS)..];
     let most = last.iter().copied().fold(0.05_f32, f32::max);
     let step = rect.width() / (LINE_TOKENS.min(last.len().max(2)) - 1) as f32;
-    let points: Vec<_> = last.iter().enumerate().map(|(at, value)| pos2(rect.left() + at as f32 * step, rect.bottom() - 2.0 - (rect.height() - 4.0) * value / most)).collect();
+    let points: Vec<_> = last
+        .iter()
+        .enumerate()
+        .map(|(at, value)| pos2(rect.left() + at as f32 * step, rect.bottom() - 2.0 - (rect.height() - 4.0) * value / most))
+        .collect();
     ui.painter().add(egui::Shape::line(points, Stroke::new(1.5, palette.accent)));
     response.on_hover_text(texts.confidence_hint);
 }
@@ -301,24 +317,30 @@ fn token_section(ui: &mut Ui, view: &mut View, model: &ModelInside, message: Mes
 
 /// A token so that spaces and line breaks are seen.
 fn visible(text: &str) -> String {
-    let shown: String = text.chars().map(|c| match c {
-        ' ' => '·',
-        '\n' => '⏎',
-        '\t' => '⇥',
-        c => c,
-    }).collect();
+    let shown: String = text
+        .chars()
+        .map(|c| match c {
+            ' ' => '·',
+            '\n' => '⏎',
+            '\t' => '⇥',
+            c => c,
+        })
+        .collect();
     if shown.is_empty() { "∅".to_owned() } else { shown }
 }
 
 fn candidates(ui: &mut Ui, token: &TokenInside) {
     let palette = theme::palette(ui);
-    let mut rows: Vec<(&str, f32, bool)> = token.candidates.iter().map(|candidate| (candidate.text.as_str(), candidate.probability, candidate.id == token.id)).collect();
+    let mut rows: Vec<(&str, f32, bool)> =
+        token.candidates.iter().map(|candidate| (candidate.text.as_str(), candidate.probability, candidate.id == token.id)).collect();
     if !rows.iter().any(|(.., taken)| *taken) {
         rows.push((&token.text, token.probability, true));
     }
     for (text, probability, taken) in rows {
         let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width().max(220.0), ROW_HEIGHT), Sense::hover());
-        response.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::Label, true, format!("{} {}", visible(text), percent(probability))));
+        response.widget_info(|| {
+            egui::WidgetInfo::labeled(egui::accesskit::Role::Label, true, format!("{} {}", visible(text), percent(probability)))
+        });
         let ground = Rect::from_min_size(rect.min + vec2(0.0, 1.0), vec2(rect.width() * probability.clamp(0.0, 1.0), ROW_HEIGHT - 2.0));
         ui.painter().rect_filled(ground, 3.0, if taken { palette.accent_soft } else { palette.raised });
         let colour = if taken { palette.accent } else { palette.text_weak };
@@ -416,7 +438,10 @@ mod tests {
     use crate::engine::LayerRouting;
 
     fn token(experts: &[&[u32]]) -> TokenInside {
-        let routing = |(at, experts): (usize, &&[u32])| LayerRouting { layer: at + 1, experts: experts.iter().map(|expert| (*expert, 0.5)).collect() };
+        let routing = |(at, experts): (usize, &&[u32])| LayerRouting {
+            layer: at + 1,
+            experts: experts.iter().map(|expert| (*expert, 0.5)).collect(),
+        };
         TokenInside {
             id: 1,
             text: "a".to_owned(),
@@ -429,7 +454,16 @@ mod tests {
     }
 
     fn model() -> ModelInside {
-        ModelInside { layers: 3, moe_layers: vec![1, 2], experts: 4, top_k: 2, shared_experts: 0, parameters: 1, latent_bytes_per_token: 1, full_kv_bytes_per_token: 1 }
+        ModelInside {
+            layers: 3,
+            moe_layers: vec![1, 2],
+            experts: 4,
+            top_k: 2,
+            shared_experts: 0,
+            parameters: 1,
+            latent_bytes_per_token: 1,
+            full_kv_bytes_per_token: 1,
+        }
     }
 
     #[test]

@@ -77,7 +77,8 @@ pub fn height(ui: &Ui, view: &mut View, message: &Message, chrome: &Chrome, widt
     if !message.reasoning.is_empty() || chrome.phase == Some(Phase::Reasoning) {
         height += THINKING;
         if chrome.unfolded {
-            let document = view.markdown.document(ui.ctx(), text_id(message.id, true), &message.reasoning, width - THOUGHT_INDENT, palette, true);
+            let document =
+                view.markdown.document(ui.ctx(), text_id(message.id, true), &message.reasoning, width - THOUGHT_INDENT, palette, true);
             height += document.height + theme::SMALL;
         }
         height += theme::TINY;
@@ -96,7 +97,8 @@ pub fn height(ui: &Ui, view: &mut View, message: &Message, chrome: &Chrome, widt
 fn bubble(ui: &Ui, text: &str, width: f32) -> (std::sync::Arc<egui::Galley>, Rect) {
     let palette = theme::palette(ui);
     let inner = width * BUBBLE_SHARE - BUBBLE_PADDING.x * 2.0;
-    let format = TextFormat { font_id: theme::text(), color: palette.text, line_height: Some(theme::LINE_HEIGHT - 1.0), ..TextFormat::default() };
+    let format =
+        TextFormat { font_id: theme::text(), color: palette.text, line_height: Some(theme::LINE_HEIGHT - 1.0), ..TextFormat::default() };
     let mut job = LayoutJob::single_section(text.to_owned(), format);
     job.wrap.max_width = inner;
     let galley = ui.fonts_mut(|fonts| fonts.layout_job(job));
@@ -230,7 +232,8 @@ fn thoughts(ui: &mut Ui, app: &App, view: &mut View, message: &Message, chrome: 
         view.commands.push(Command::ShowReasoning(!app.chat().head.shows_reasoning));
     }
     if chrome.unfolded {
-        let document = view.markdown.document(ui.ctx(), text_id(message.id, true), &message.reasoning, width - THOUGHT_INDENT, palette, true);
+        let document =
+            view.markdown.document(ui.ctx(), text_id(message.id, true), &message.reasoning, width - THOUGHT_INDENT, palette, true);
         let (rect, _) = ui.allocate_exact_size(vec2(width, document.height + theme::SMALL), Sense::hover());
         let bar = Rect::from_min_size(rect.min, vec2(2.0, document.height));
         ui.painter().rect_filled(bar, 1.0, palette.border);
@@ -339,10 +342,17 @@ fn actions(ui: &mut Ui, app: &App, view: &mut View, message: &Message, chrome: &
             if button(ui, icons::DELETE, texts.delete_message) {
                 view.commands.push(Command::DeleteMessage(message.id));
             }
-            if !mine && let Some(stats) = &message.stats && at {
+            if !mine
+                && let Some(stats) = &message.stats
+                && at
+            {
                 ui.add_space(theme::SMALL);
                 let speed = super::meters::tokens_per_sec(stats);
-                let text = texts.answer_stats.fill(&[&widgets::count(stats.new_tokens), &format!("{speed:.1}"), &widgets::duration(texts, stats.first_token_secs)]);
+                let text = texts.answer_stats.fill(&[
+                    &widgets::count(stats.new_tokens),
+                    &format!("{speed:.1}"),
+                    &widgets::duration(texts, stats.first_token_secs),
+                ]);
                 let label = ui.label(RichText::new(text).font(theme::tiny()).color(palette.text_faint));
                 if let Some(sampling) = &message.sampling {
                     label.on_hover_text(super::meters::made_by(texts, message.model.as_deref(), sampling));

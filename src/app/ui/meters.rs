@@ -42,7 +42,8 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
                 let width = (ui.available_width() * 0.4).max(60.0);
                 ui.scope(|ui| {
                     ui.set_max_width(width);
-                    ui.add(egui::Label::new(small(device)).truncate()).on_hover_text(format!("{}\n{}", model.caps.adapter, model.caps.driver));
+                    ui.add(egui::Label::new(small(device)).truncate())
+                        .on_hover_text(format!("{}\n{}", model.caps.adapter, model.caps.driver));
                 });
                 let memory = match model.memory_limit_bytes {
                     Some(limit) => texts.memory_of.fill(&[&widgets::bytes(model.held_bytes), &widgets::bytes(limit)]),

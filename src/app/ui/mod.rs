@@ -112,12 +112,14 @@ impl View {
         let palette = theme::palette(ui);
         let side = Frame::new().fill(palette.side).inner_margin(Margin::symmetric(10, 10));
         if app.settings.sidebar {
-            let panel = Panel::left("sidebar").frame(side).default_size(theme::SIDEBAR_WIDTH).size_range(200.0..=420.0).show_separator_line(false);
+            let panel =
+                Panel::left("sidebar").frame(side).default_size(theme::SIDEBAR_WIDTH).size_range(200.0..=420.0).show_separator_line(false);
             panel.show(ui, |ui| sidebar::show(ui, app, self));
         }
         if app.settings.inside {
             let side = side.inner_margin(Margin::symmetric(14, 10));
-            let panel = Panel::right("inside").frame(side).default_size(theme::INSIDE_WIDTH).size_range(280.0..=560.0).show_separator_line(false);
+            let panel =
+                Panel::right("inside").frame(side).default_size(theme::INSIDE_WIDTH).size_range(280.0..=560.0).show_separator_line(false);
             panel.show(ui, |ui| inside::show(ui, app, self));
         }
         let quiet = Frame::new().fill(palette.page).inner_margin(Margin::symmetric(16, 0));
@@ -131,9 +133,9 @@ impl View {
             let frame = page.inner_margin(Margin { left: 0, right: 0, top: 4, bottom: 6 });
             Panel::bottom("composer").frame(frame).show_separator_line(false).show(ui, |ui| composer::show(ui, app, self));
         }
-        egui::CentralPanel::default().frame(page).show(ui, |ui| {
-            if empty { welcome::show(ui, app, self) } else { transcript::show(ui, app, self) }
-        });
+        egui::CentralPanel::default()
+            .frame(page)
+            .show(ui, |ui| if empty { welcome::show(ui, app, self) } else { transcript::show(ui, app, self) });
         self.overlays(ui, app);
         banners::undo_toast(ui, app, self, 130.0);
         banners::drop_overlay(ui, self);
@@ -414,7 +416,8 @@ fn last(app: &App, role: Role) -> Option<&Message> {
 
 /// Whether a dropped path is opened as a model rather than attached.
 fn is_model(path: &Path) -> bool {
-    let is_file = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf") || extension.eq_ignore_ascii_case("safetensors"));
+    let is_file =
+        path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf") || extension.eq_ignore_ascii_case("safetensors"));
     is_file || path.is_dir()
 }
 

@@ -134,7 +134,12 @@ fn row(ui: &mut Ui, app: &App, view: &mut View, index: usize, entry: &ModelEntry
     };
     let stroke = if response.has_focus() { Stroke::new(1.5, palette.accent) } else { Stroke::NONE };
     ui.painter().rect(rect, theme::RADIUS, fill, stroke, StrokeKind::Inside);
-    let mut child = ui.new_child(egui::UiBuilder::new().id_salt(("model", index)).max_rect(rect.shrink2(vec2(12.0, 0.0))).layout(Layout::right_to_left(Align::Center)));
+    let mut child = ui.new_child(
+        egui::UiBuilder::new()
+            .id_salt(("model", index))
+            .max_rect(rect.shrink2(vec2(12.0, 0.0)))
+            .layout(Layout::right_to_left(Align::Center)),
+    );
     let ui = &mut child;
     if running {
         if widgets::plain_button(ui, texts.unload).clicked() {
@@ -144,7 +149,11 @@ fn row(ui: &mut Ui, app: &App, view: &mut View, index: usize, entry: &ModelEntry
         fit_chip(ui, texts, header.fit(app.library.memory_bytes));
     }
     let recent = app.settings.recent_models.contains(&entry.path);
-    if recent && !running && lit && widgets::icon_button_of(ui, icons::CLOSE, texts.forget_model, Look { small: true, ..Look::default() }).clicked() {
+    if recent
+        && !running
+        && lit
+        && widgets::icon_button_of(ui, icons::CLOSE, texts.forget_model, Look { small: true, ..Look::default() }).clicked()
+    {
         view.commands.push(Command::ForgetModel(entry.path.clone()));
     }
     ui.with_layout(Layout::top_down(Align::LEFT), |ui| {

@@ -163,7 +163,13 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
                 (false, false) => Color32::TRANSPARENT,
             };
             ui.painter().rect_filled(rect, theme::RADIUS_SMALL, fill);
-            super::widgets::icon_at(ui, rect.left_center() + vec2(18.0, 0.0), row.icon, 14.0, if selected { palette.accent } else { palette.text_faint });
+            super::widgets::icon_at(
+                ui,
+                rect.left_center() + vec2(18.0, 0.0),
+                row.icon,
+                14.0,
+                if selected { palette.accent } else { palette.text_faint },
+            );
             let mut job = egui::text::LayoutJob::simple_singleline(row.name.clone(), theme::small(), palette.text);
             job.wrap = egui::text::TextWrapping::truncate_at_width(rect.width() - 130.0);
             let galley = ui.fonts_mut(|fonts| fonts.layout_job(job));

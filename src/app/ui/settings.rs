@@ -69,7 +69,15 @@ fn named(response: &egui::Response, role: egui::accesskit::Role, name: &str) {
 }
 
 /// A number that is as the model recommends until the user takes it in hand.
-fn own_number(ui: &mut Ui, texts: &Texts, label: &str, hint: &str, value: &mut Option<f32>, recommended: f32, range: std::ops::RangeInclusive<f32>) {
+fn own_number(
+    ui: &mut Ui,
+    texts: &Texts,
+    label: &str,
+    hint: &str,
+    value: &mut Option<f32>,
+    recommended: f32,
+    range: std::ops::RangeInclusive<f32>,
+) {
     row(ui, label, hint, |ui| {
         let mut number = value.unwrap_or(recommended);
         let slider = Slider::new(&mut number, range).max_decimals(2).step_by(0.01);
@@ -85,7 +93,8 @@ fn own_number(ui: &mut Ui, texts: &Texts, label: &str, hint: &str, value: &mut O
 
 /// Gives a value back to the model, where the user had taken it.
 fn reset<T>(ui: &mut Ui, texts: &Texts, value: &mut Option<T>) {
-    if value.is_some() && widgets::icon_button_of(ui, icons::UNDO, texts.as_recommended, Look { small: true, ..Look::default() }).clicked() {
+    if value.is_some() && widgets::icon_button_of(ui, icons::UNDO, texts.as_recommended, Look { small: true, ..Look::default() }).clicked()
+    {
         *value = None;
     }
     if value.is_none() {
@@ -94,7 +103,16 @@ fn reset<T>(ui: &mut Ui, texts: &Texts, value: &mut Option<T>) {
     }
 }
 
-fn own_count(ui: &mut Ui, texts: &Texts, label: &str, hint: &str, value: &mut Option<usize>, unset: &str, first: usize, range: std::ops::RangeInclusive<usize>) {
+fn own_count(
+    ui: &mut Ui,
+    texts: &Texts,
+    label: &str,
+    hint: &str,
+    value: &mut Option<usize>,
+    unset: &str,
+    first: usize,
+    range: std::ops::RangeInclusive<usize>,
+) {
     row(ui, label, hint, |ui| {
         let mut on = value.is_some();
         let response = ui.checkbox(&mut on, "");
@@ -122,7 +140,10 @@ fn chat(ui: &mut Ui, app: &App, view: &mut View) {
     presets(ui, app, view);
     ui.add_space(theme::TINY);
     widgets::caption(ui, texts.instructions);
-    let field = TextEdit::multiline(&mut settings.system).hint_text(RichText::new(texts.instructions_hint).color(theme::palette(ui).text_faint)).desired_rows(4).desired_width(f32::INFINITY);
+    let field = TextEdit::multiline(&mut settings.system)
+        .hint_text(RichText::new(texts.instructions_hint).color(theme::palette(ui).text_faint))
+        .desired_rows(4)
+        .desired_width(f32::INFINITY);
     let response = ui.add(field);
     named(&response, egui::accesskit::Role::MultilineTextInput, texts.instructions);
     ui.add_space(theme::TINY);
@@ -132,14 +153,25 @@ fn chat(ui: &mut Ui, app: &App, view: &mut View) {
     numbers(ui, texts, &mut settings, recommended);
     if model.is_none_or(|model| model.thinking_is_a_choice) {
         row(ui, texts.thinking_setting, texts.thinking_hint, |ui| {
-            for (thinking, name) in [(Thinking::Auto, texts.thinking_auto), (Thinking::On, texts.thinking_on), (Thinking::Off, texts.thinking_off)] {
+            for (thinking, name) in
+                [(Thinking::Auto, texts.thinking_auto), (Thinking::On, texts.thinking_on), (Thinking::Off, texts.thinking_off)]
+            {
                 ui.radio_value(&mut settings.thinking, thinking, name);
             }
         });
     }
     widgets::caption(ui, texts.lengths);
     let most = model.map_or(1 << 20, |model| model.config.max_positions.max(1));
-    own_count(ui, texts, texts.context, texts.context_setting_hint, &mut settings.context, texts.automatic, model.map_or(8192, |model| model.context), 256..=most.max(256));
+    own_count(
+        ui,
+        texts,
+        texts.context,
+        texts.context_setting_hint,
+        &mut settings.context,
+        texts.automatic,
+        model.map_or(8192, |model| model.context),
+        256..=most.max(256),
+    );
     own_count(ui, texts, texts.most_tokens, texts.most_tokens_hint, &mut settings.max_tokens, texts.no_limit, 1024, 1..=most);
     if settings != *before {
         view.commands.push(Command::SetChatSettings(settings.clone()));
@@ -213,7 +245,9 @@ fn presets(ui: &mut Ui, app: &App, view: &mut View) {
                 }
             });
         }
-        let field = TextEdit::singleline(&mut view.preset_name).hint_text(RichText::new(texts.preset_name).color(theme::palette(ui).text_faint)).desired_width(150.0);
+        let field = TextEdit::singleline(&mut view.preset_name)
+            .hint_text(RichText::new(texts.preset_name).color(theme::palette(ui).text_faint))
+            .desired_width(150.0);
         let response = ui.add(field);
         named(&response, egui::accesskit::Role::TextInput, texts.preset_name);
         let entered = response.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
@@ -234,7 +268,8 @@ fn general(ui: &mut Ui, app: &App, view: &mut View) {
         }
     });
     row(ui, texts.language, "", |ui| {
-        for (language, name) in [(Language::System, texts.language_system), (Language::English, "English"), (Language::Chinese, "简体中文")] {
+        for (language, name) in [(Language::System, texts.language_system), (Language::English, "English"), (Language::Chinese, "简体中文")]
+        {
             ui.radio_value(&mut settings.language, language, name);
         }
     });

@@ -205,7 +205,8 @@ fn chat_row(ui: &mut Ui, rect: egui::Rect, app: &App, chat: &ChatSummary, view: 
 pub fn chat_menu(ui: &mut Ui, chat: &ChatSummary, view: &mut View) {
     let texts = view.texts;
     ui.set_min_width(180.0);
-    let item = |ui: &mut Ui, icon: &str, text: &str| ui.add(egui::Button::new(format!("{icon}   {text}")).frame_when_inactive(false)).clicked();
+    let item =
+        |ui: &mut Ui, icon: &str, text: &str| ui.add(egui::Button::new(format!("{icon}   {text}")).frame_when_inactive(false)).clicked();
     if item(ui, icons::RENAME, texts.rename) {
         view.rename(chat);
     }
@@ -244,9 +245,12 @@ fn hit_row(ui: &mut Ui, index: usize, hit: &Hit, view: &mut View) {
         let font_id = if strong { theme::strong(theme::TEXT_TINY) } else { theme::tiny() };
         TextFormat { font_id, color: colour, ..TextFormat::default() }
     };
-    let mut job = LayoutJob { wrap: egui::text::TextWrapping { max_width: width, max_rows: 2, ..Default::default() }, ..LayoutJob::default() };
+    let mut job =
+        LayoutJob { wrap: egui::text::TextWrapping { max_width: width, max_rows: 2, ..Default::default() }, ..LayoutJob::default() };
     let range = hit.found.clone();
-    if let (Some(before), Some(found), Some(after)) = (hit.excerpt.get(..range.start), hit.excerpt.get(range.clone()), hit.excerpt.get(range.end..)) {
+    if let (Some(before), Some(found), Some(after)) =
+        (hit.excerpt.get(..range.start), hit.excerpt.get(range.clone()), hit.excerpt.get(range.end..))
+    {
         job.append(before, 0.0, format(palette.text_faint, false));
         job.append(found, 0.0, format(palette.accent, true));
         job.append(after, 0.0, format(palette.text_faint, false));

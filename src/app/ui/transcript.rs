@@ -43,7 +43,8 @@ impl Transcript {
 fn fingerprint(message: &Message, chrome: &Chrome, width: f32, scale: f32) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
-    (message.content.len(), message.reasoning.len(), message.is_streaming(), message.attachments.len(), message.updated_ms).hash(&mut hasher);
+    (message.content.len(), message.reasoning.len(), message.is_streaming(), message.attachments.len(), message.updated_ms)
+        .hash(&mut hasher);
     (chrome.key(), width.to_bits(), scale.to_bits()).hash(&mut hasher);
     hasher.finish()
 }

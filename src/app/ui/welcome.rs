@@ -46,15 +46,22 @@ fn starters(ui: &mut Ui, app: &App, view: &mut View) {
     let palette = theme::palette(ui);
     let width = ui.available_width().min(theme::COLUMN_WIDTH + theme::HUGE * 2.0);
     ui.vertical_centered(|ui| {
-        ui.allocate_ui_with_layout(vec2(width, theme::CONTROL_HEIGHT), Layout::left_to_right(Align::Center).with_main_wrap(true).with_main_align(Align::Center), |ui| {
-            for starter in view.texts.starters {
-                let text = RichText::new(format!("{}  {starter}", icons::RIGHT)).color(palette.text_weak);
-                let button = Button::new(text).fill(palette.page).stroke(egui::Stroke::new(1.0, palette.border)).corner_radius(theme::RADIUS_LARGE);
-                if ui.add(button).clicked() {
-                    view.commands.push(Command::SetDraft((*starter).to_owned()));
-                    view.focus_composer = true;
+        ui.allocate_ui_with_layout(
+            vec2(width, theme::CONTROL_HEIGHT),
+            Layout::left_to_right(Align::Center).with_main_wrap(true).with_main_align(Align::Center),
+            |ui| {
+                for starter in view.texts.starters {
+                    let text = RichText::new(format!("{}  {starter}", icons::RIGHT)).color(palette.text_weak);
+                    let button = Button::new(text)
+                        .fill(palette.page)
+                        .stroke(egui::Stroke::new(1.0, palette.border))
+                        .corner_radius(theme::RADIUS_LARGE);
+                    if ui.add(button).clicked() {
+                        view.commands.push(Command::SetDraft((*starter).to_owned()));
+                        view.focus_composer = true;
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }

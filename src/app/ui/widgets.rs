@@ -110,7 +110,8 @@ pub fn weak(ui: &mut Ui, text: impl Into<String>) -> Response {
 
 /// A small rounded label.
 pub fn chip(ui: &mut Ui, text: &str, colour: Color32, fill: Color32) -> Response {
-    let frame = egui::Frame::new().fill(fill).corner_radius(CornerRadius::same(theme::RADIUS_SMALL)).inner_margin(egui::Margin::symmetric(7, 2));
+    let frame =
+        egui::Frame::new().fill(fill).corner_radius(CornerRadius::same(theme::RADIUS_SMALL)).inner_margin(egui::Margin::symmetric(7, 2));
     frame.show(ui, |ui| ui.label(RichText::new(text).font(theme::tiny()).color(colour))).response
 }
 
