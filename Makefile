@@ -1,4 +1,4 @@
-# make chat    make chat PROMPT="..."    make test
+# make chat    make chat PROMPT="..."    make test    make screenshots
 
 CARGO ?= cargo
 # Given to every cargo command that builds, for example --offline or --locked.
@@ -15,13 +15,14 @@ export FATHOM_PROMPT := $(value PROMPT)
 endif
 unexport PROMPT
 
-.PHONY: help setup chat test
+.PHONY: help setup chat test screenshots
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make chat               set up, build, and chat with the default model in the terminal'
 	@echo 'make chat PROMPT="..."  the same, for one answer'
 	@echo 'make test               set up, and run every check: format, clippy, docs, tests'
+	@echo 'make screenshots        draw the window'"'"'s main states into assets/screenshots/'
 	@echo 'make setup              only the set-up: Vulkan driver, default model'
 	@echo
 	@echo 'Variables: CARGO, CARGO_FLAGS (such as --offline), TEST_FLAGS (such as --test kernels), CHROMIUM,'
@@ -33,6 +34,11 @@ setup:
 chat: setup
 	@$(CARGO) build --release $(CARGO_FLAGS)
 	@if [ -n "$$FATHOM_PROMPT" ]; then exec '$(TARGET_DIR)/release/fathom' chat -p="$$FATHOM_PROMPT"; else exec '$(TARGET_DIR)/release/fathom' chat; fi
+
+# The window's main states, drawn by the real code, into assets/screenshots/.
+screenshots:
+	@CARGO='$(CARGO)' .setup/setup.sh --test
+	@$(CARGO) test --release $(CARGO_FLAGS) --test app_pictures -- --ignored --exact screenshots
 
 test:
 	@CARGO='$(CARGO)' .setup/setup.sh --test

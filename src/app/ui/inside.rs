@@ -110,7 +110,7 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
     ui.horizontal(|ui| {
         ui.label(RichText::new(texts.inside).font(theme::strong(theme::TEXT)));
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            if widgets::icon_button(ui, icons::CLOSE, &keys::named(ui.ctx(), texts.close_inside, &keys::INSIDE)).clicked() {
+            if widgets::icon_button_of(ui, icons::CLOSE, texts.close_inside, widgets::Look::key(keys::INSIDE)).clicked() {
                 view.toggle_inside(app);
             }
         });
@@ -376,7 +376,7 @@ pub fn hover(ui: &mut Ui, app: &App, view: &mut View, message: &Message, byte: u
     let at = tokens.partition_point(|token| token.answer_end <= byte);
     let Some(token) = tokens.get(at) else { return };
     view.inside.next = Some((message.id, at));
-    let id = ui.id().with("token");
+    let id = ui.scope_id().with("token");
     let tip = egui::Tooltip::always_open(ui.ctx().clone(), ui.layer_id(), id, egui::PopupAnchor::Pointer).gap(14.0).width(260.0);
     tip.show(|ui| {
         ui.set_width(240.0);
@@ -418,9 +418,9 @@ fn kernels(ui: &mut Ui, app: &App, view: &mut View) {
         let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 17.0), Sense::hover());
         let ground = Rect::from_min_size(rect.min + vec2(0.0, 1.0), vec2(rect.width() * share, 15.0));
         ui.painter().rect_filled(ground, 3.0, palette.accent_soft);
-        ui.painter().text(rect.left_center() + vec2(5.0, 0.0), Align2::LEFT_CENTER, &time.kernel, theme::tiny(), palette.text_weak);
+        ui.painter().text(rect.left_center() + vec2(5.0, 0.0), Align2::LEFT_CENTER, time.kernel, theme::tiny(), palette.text_weak);
         let ms = format!("{:.3} ms  ×{}", time.secs * 1000.0, time.dispatches);
-        ui.painter().text(rect.right_center() - vec2(5.0, 0.0), Align2::RIGHT_CENTER, ms, theme::tiny(), palette.text_faint);
+        ui.painter().text(rect.right_center() - vec2(5.0, 0.0), Align2::RIGHT_CENTER, &ms, theme::tiny(), palette.text_faint);
         response.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::Label, true, format!("{} {ms}", time.kernel)));
     }
     ui.add_space(theme::TINY);

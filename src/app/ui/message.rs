@@ -212,7 +212,7 @@ fn thoughts(ui: &mut Ui, app: &App, view: &mut View, message: &Message, chrome: 
     let galley = ui.fonts_mut(|fonts| fonts.layout_no_wrap(text.clone(), theme::small(), Color32::PLACEHOLDER));
     let (row, _) = ui.allocate_exact_size(vec2(width, THINKING), Sense::hover());
     let rect = Rect::from_min_size(row.min + vec2(-6.0, 2.0), vec2(galley.size().x + 58.0, 26.0));
-    let response = ui.interact(rect, ui.id().with("thoughts"), Sense::click());
+    let response = ui.interact(rect, ui.scope_id().with("thoughts"), Sense::click());
     response.widget_info(|| {
         let mut info = egui::WidgetInfo::labeled(egui::accesskit::Role::DisclosureTriangle, true, &text);
         info.selected = Some(chrome.unfolded);
@@ -264,7 +264,7 @@ fn edit(ui: &mut Ui, view: &mut View, message: &Message, width: f32) {
         .stroke(Stroke::new(1.5, palette.accent))
         .corner_radius(theme::RADIUS_LARGE)
         .inner_margin(egui::Margin::symmetric(BUBBLE_PADDING.x as i8, BUBBLE_PADDING.y as i8));
-    let id = ui.id().with("edit");
+    let id = ui.scope_id().with("edit");
     let response = frame
         .show(ui, |ui| {
             let field = TextEdit::multiline(text).id(id).font(theme::text()).frame(egui::Frame::NONE).desired_rows(2);
@@ -297,7 +297,7 @@ fn actions(ui: &mut Ui, app: &App, view: &mut View, message: &Message, chrome: &
     let texts = view.texts;
     let palette = theme::palette(ui);
     let mine = message.role == Role::User;
-    let focus_id = ui.id().with("focus");
+    let focus_id = ui.scope_id().with("focus");
     let focused: bool = ui.data(|data| data.get_temp(focus_id)).unwrap_or(false);
     let shown = at || focused || (chrome.last && !mine && chrome.phase.is_none());
     let layout = if mine { Layout::right_to_left(Align::Center) } else { Layout::left_to_right(Align::Center) };
@@ -320,7 +320,7 @@ fn actions(ui: &mut Ui, app: &App, view: &mut View, message: &Message, chrome: &
                 return;
             }
             let name = if mine { texts.copy_question } else { texts.copy_answer };
-            let copied_id = ui.id().with("copied");
+            let copied_id = ui.scope_id().with("copied");
             let now = ui.input(|input| input.time);
             let copied = ui.data(|data| data.get_temp::<f64>(copied_id)).is_some_and(|then| now - then < 1.5);
             if button(ui, if copied { icons::CHECK } else { icons::COPY }, name) {

@@ -27,7 +27,7 @@ pub use dialogs::{Ask, Dialogs, NativeDialogs};
 use super::i18n::{self, Texts};
 use super::markdown::MarkdownCache;
 use super::settings::Theme;
-use super::{App, ChatId, ChatSummary, Command, Message, MessageId, MessageState, ModelRef, Settings, fonts, theme};
+use super::{App, ChatId, ChatSummary, Command, Message, MessageId, ModelRef, Settings, fonts, theme};
 use crate::text::Role;
 
 /// The fields' names, by which the focus is put there.
@@ -176,7 +176,7 @@ impl View {
         }
         self.commands.append(&mut self.dialogs.poll());
         for file in ctx.input(|input| input.raw.dropped_files.clone()) {
-            let Some(path) = file.path else { continue };
+            let path = file.path().to_owned();
             self.commands.push(if is_model(&path) { Command::OpenModel(ModelRef::Path(path)) } else { Command::Attach(path) });
         }
     }
@@ -204,24 +204,23 @@ impl View {
         let palette = theme::palette(ui);
         ui.horizontal(|ui| {
             if !app.settings.sidebar {
-                if widgets::icon_button(ui, icons::SIDEBAR, &keys::named(ui.ctx(), texts.show_sidebar, &keys::SIDEBAR)).clicked() {
+                if widgets::icon_button_of(ui, icons::SIDEBAR, texts.show_sidebar, widgets::Look::key(keys::SIDEBAR)).clicked() {
                     self.toggle_sidebar(app);
                 }
-                if widgets::icon_button(ui, icons::NEW, &keys::named(ui.ctx(), texts.new_chat, &keys::NEW_CHAT)).clicked() {
+                if widgets::icon_button_of(ui, icons::NEW, texts.new_chat, widgets::Look::key(keys::NEW_CHAT)).clicked() {
                     self.new_chat();
                 }
             }
             models::button(ui, app, self);
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                let look = widgets::Look { on: app.settings.inside, ..widgets::Look::default() };
-                if widgets::icon_button_of(ui, icons::INSIDE, &keys::named(ui.ctx(), texts.inside, &keys::INSIDE), look).clicked() {
+                let look = widgets::Look { on: app.settings.inside, ..widgets::Look::key(keys::INSIDE) };
+                if widgets::icon_button_of(ui, icons::INSIDE, texts.inside, look).clicked() {
                     self.toggle_inside(app);
                 }
-                let name = keys::named(ui.ctx(), texts.chat_settings, &keys::SETTINGS);
-                if widgets::icon_button(ui, icons::SETTINGS, &name).clicked() {
+                if widgets::icon_button_of(ui, icons::SETTINGS, texts.chat_settings, widgets::Look::key(keys::SETTINGS)).clicked() {
                     self.open_settings();
                 }
-                if widgets::icon_button(ui, icons::COMMAND, &keys::named(ui.ctx(), texts.palette, &keys::PALETTE)).clicked() {
+                if widgets::icon_button_of(ui, icons::COMMAND, texts.palette, widgets::Look::key(keys::PALETTE)).clicked() {
                     self.open_palette();
                 }
                 if !app.chat().head.title.is_empty() {
@@ -243,7 +242,7 @@ impl View {
             Overlay::Settings => (620.0, Align2::CENTER_CENTER, vec2(0.0, 0.0)),
             Overlay::Palette => (560.0, Align2::CENTER_TOP, vec2(0.0, (screen.height() * 0.12).round())),
         };
-        let id = egui::Id::new(("overlay", overlay as u8));
+        let id = egui::Id::unique(("overlay", overlay as u8));
         let margin = if overlay == Overlay::Palette { Margin::same(8) } else { Margin::same(18) };
         let frame = Frame::new()
             .fill(palette.floating)
@@ -324,7 +323,7 @@ impl View {
             self.commands.push(Command::NextChat);
         }
         let free = self.overlay.is_none() && self.editing.is_none() && self.renaming.is_none() && !egui::Popup::is_any_open(ctx);
-        let searching = ctx.memory(|memory| memory.has_focus(egui::Id::new(SEARCH_FIELD)));
+        let searching = ctx.memory(|memory| memory.has_focus(egui::Id::unique(SEARCH_FIELD)));
         if free && !searching && app.answering().is_some() && pressed(&keys::STOP) {
             self.commands.push(Command::Stop);
         }

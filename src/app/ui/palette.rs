@@ -132,7 +132,7 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
         chosen = found.get(view.palette.selected).map(|(_, row)| row.act.clone());
     }
     let field = TextEdit::singleline(&mut view.palette.query)
-        .id(egui::Id::new("palette"))
+        .id(egui::Id::unique("palette"))
         .font(theme::text())
         .hint_text(RichText::new(texts.palette_hint).color(palette.text_faint))
         .frame(egui::Frame::NONE)

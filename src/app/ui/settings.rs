@@ -105,7 +105,6 @@ fn reset<T>(ui: &mut Ui, texts: &Texts, value: &mut Option<T>) {
 
 fn own_count(
     ui: &mut Ui,
-    texts: &Texts,
     label: &str,
     hint: &str,
     value: &mut Option<usize>,
@@ -130,7 +129,6 @@ fn own_count(
             }
         }
     });
-    let _ = texts;
 }
 
 fn chat(ui: &mut Ui, app: &App, view: &mut View) {
@@ -161,10 +159,9 @@ fn chat(ui: &mut Ui, app: &App, view: &mut View) {
         });
     }
     widgets::caption(ui, texts.lengths);
-    let most = model.map_or(1 << 20, |model| model.config.max_positions.max(1));
+    let most = model.map_or(1 << 20, |model| model.max_positions.max(1));
     own_count(
         ui,
-        texts,
         texts.context,
         texts.context_setting_hint,
         &mut settings.context,
@@ -172,7 +169,7 @@ fn chat(ui: &mut Ui, app: &App, view: &mut View) {
         model.map_or(8192, |model| model.context),
         256..=most.max(256),
     );
-    own_count(ui, texts, texts.most_tokens, texts.most_tokens_hint, &mut settings.max_tokens, texts.no_limit, 1024, 1..=most);
+    own_count(ui, texts.most_tokens, texts.most_tokens_hint, &mut settings.max_tokens, texts.no_limit, 1024, 1..=most);
     if settings != *before {
         view.commands.push(Command::SetChatSettings(settings.clone()));
     }

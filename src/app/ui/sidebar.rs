@@ -20,10 +20,10 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
     ui.horizontal(|ui| {
         ui.label(RichText::new("Fathom").font(theme::strong(16.0)));
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            if widgets::icon_button(ui, icons::SIDEBAR, &keys::named(ui.ctx(), texts.hide_sidebar, &keys::SIDEBAR)).clicked() {
+            if widgets::icon_button_of(ui, icons::SIDEBAR, texts.hide_sidebar, widgets::Look::key(keys::SIDEBAR)).clicked() {
                 view.toggle_sidebar(app);
             }
-            if widgets::icon_button(ui, icons::NEW, &keys::named(ui.ctx(), texts.new_chat, &keys::NEW_CHAT)).clicked() {
+            if widgets::icon_button_of(ui, icons::NEW, texts.new_chat, widgets::Look::key(keys::NEW_CHAT)).clicked() {
                 view.new_chat();
             }
         });
@@ -54,7 +54,7 @@ fn search_field(ui: &mut Ui, app: &App, view: &mut View) {
     let texts = view.texts;
     let palette = theme::palette(ui);
     let field = TextEdit::singleline(&mut view.search)
-        .id(egui::Id::new(super::SEARCH_FIELD))
+        .id(egui::Id::unique(super::SEARCH_FIELD))
         .hint_text(RichText::new(texts.search_hint).color(palette.text_faint))
         .prefix(RichText::new(icons::SEARCH).color(palette.text_faint))
         .desired_width(f32::INFINITY);
@@ -137,7 +137,7 @@ fn title_of<'a>(texts: &'a Texts, title: &'a str) -> &'a str {
 fn chat_row(ui: &mut Ui, rect: egui::Rect, app: &App, chat: &ChatSummary, view: &mut View) {
     let texts = view.texts;
     let palette = theme::palette(ui);
-    let id = egui::Id::new(("chat", chat.id));
+    let id = egui::Id::unique(("chat", chat.id));
     if let Some((renamed, text)) = &mut view.renaming
         && *renamed == chat.id
     {

@@ -57,7 +57,7 @@ fn estimate(message: &Message) -> f32 {
 
 /// Shows the current chat.
 pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
-    let width = (ui.available_width() - theme::HUGE * 2.0).min(theme::COLUMN_WIDTH).max(200.0);
+    let width = (ui.available_width() - theme::HUGE * 2.0).clamp(200.0, theme::COLUMN_WIDTH);
     let height = ui.available_height();
     if view.transcript.chat != Some(app.chat().id()) {
         view.transcript = Transcript { chat: Some(app.chat().id()), at_end: true, ..Transcript::default() };
@@ -93,7 +93,7 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
             ui.scope_builder(builder, |ui| message::show(ui, app, view, message, chrome, width));
         }
     });
-    view.transcript.offset = output.state.offset().y;
+    view.transcript.offset = output.state.clamped_offset().y;
     let end = output.content_size.y - output.inner_rect.height();
     let was = view.transcript.at_end;
     view.transcript.at_end = view.transcript.offset >= end - 2.0;

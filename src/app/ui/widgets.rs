@@ -3,7 +3,7 @@
 use eframe::egui;
 use egui::{Align2, Button, Color32, CornerRadius, FontId, Response, RichText, Sense, Stroke, Ui, Vec2, vec2};
 
-use super::icons;
+use super::{icons, keys};
 use crate::app::i18n::Texts;
 use crate::app::theme;
 
@@ -19,6 +19,14 @@ pub struct Look {
     pub small: bool,
     pub disabled: bool,
     pub colour: Option<Color32>,
+    /// Shown in the tooltip.
+    pub shortcut: Option<egui::KeyboardShortcut>,
+}
+
+impl Look {
+    pub fn key(shortcut: egui::KeyboardShortcut) -> Self {
+        Self { shortcut: Some(shortcut), ..Self::default() }
+    }
 }
 
 pub fn icon_button_of(ui: &mut Ui, icon: &str, name: &str, look: Look) -> Response {
@@ -53,7 +61,10 @@ pub fn icon_button_of(ui: &mut Ui, icon: &str, name: &str, look: Look) -> Respon
         let size = if look.small { theme::ICON - 2.0 } else { theme::ICON };
         icon_at(ui, rect.center(), icon, size, colour);
     }
-    response.on_hover_text(name)
+    match &look.shortcut {
+        Some(shortcut) => response.on_hover_text(keys::named(ui.ctx(), name, shortcut)),
+        None => response.on_hover_text(name),
+    }
 }
 
 /// Draws an icon around a point.
