@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use fathom::app::store::{Change, FILE, Hit, MemoryStore, SqliteStore, Store, StoreError};
-use fathom::app::worker::{Job, ModelInfo, Report, Script, ScriptedWorker, Ticket};
+use fathom::app::worker::{EngineWorker, Job, ModelInfo, Report, Script, ScriptedWorker, Ticket};
 use fathom::app::{
     App, Attachment, Chat, ChatId, ChatSettings, ChatSummary, Command, Fit, Format, Language, Message, MessageId, MessageState,
     ModelHeader, ModelRef, Notice, Phase, Places, Settings, Theme, Thinking,
@@ -1013,4 +1013,145 @@ fn two_windows_show_the_same_chats() {
     tick(&mut one, &mut two);
     tick(&mut one, &mut two);
     assert!(two.chats.is_empty() && two.answers.is_empty() && two.chat().id() != chat);
+}
+
+// The native worker over a real engine.
+
+/// Polls until something holds.
+fn until(app: &mut App, what: &str, holds: impl Fn(&App) -> bool) {
+    for _ in 0..60_000 {
+        app.poll();
+        if holds(app) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    panic!("{what}: {:?} {:?}", app.notices, app.chat().leaf());
+}
+
+#[test]
+fn a_real_engine_answers_goes_on_and_outlives_broken_files() {
+    let folder = talking::checkpoint();
+    let data = tempfile::tempdir().unwrap();
+    let (store, _) = SqliteStore::open(&data.path().join(FILE)).unwrap();
+    let worker = EngineWorker::new(std::sync::Arc::new(|| ()), None);
+    let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let mut app = App::new(Box::new(store), Box::new(worker), Box::new(clock), Places::default());
+    app.settings.model = Some(ModelRef::Path(folder.path().to_path_buf()));
+    app.apply(Command::SetChatSettings(ChatSettings { max_tokens: Some(8), context: Some(192), ..ChatSettings::default() }));
+    app.start();
+    app.apply(Command::SetDraft("Hi".into()));
+    app.apply(Command::Send);
+    until(&mut app, "an answer", |app| app.answers.is_empty());
+    let leaf = app.chat().leaf().unwrap().clone();
+    assert_eq!((&leaf.state, leaf.stats.unwrap().new_tokens, leaf.stats.unwrap().prompt_tokens), (&MessageState::Cut, 8, 5));
+    assert_eq!(app.model.as_ref().unwrap().context, 192, "the chat's own context");
+    app.apply(Command::Continue(leaf.id));
+    until(&mut app, "more of it", |app| app.answers.is_empty());
+    let longer = app.chat().leaf().unwrap().clone();
+    assert!(longer.id == leaf.id && longer.content.starts_with(&leaf.content) && longer.content.len() > leaf.content.len(), "{longer:?}");
+    assert!(longer.stats.unwrap().prompt_tokens > 5, "its beginning was fed");
+    app.apply(Command::SetDraft("more".into()));
+    until(&mut app, "a count", |app| app.context.is_some_and(|used| used.tokens > 12 && used.context == 192));
+
+    // A broken file leaves the running model, which answers on.
+    let broken = data.path().join("broken.gguf");
+    std::fs::write(&broken, b"GGUF and then nothing of the sort").unwrap();
+    app.apply(Command::OpenModel(ModelRef::Path(broken)));
+    until(&mut app, "a failure", |app| app.opening.is_none());
+    let notices: Vec<&Notice> = app.notices.iter().map(|(_, notice)| notice).collect();
+    assert!(matches!(notices[..], [Notice::ModelFailed { kept: true, reason, .. }] if reason.contains("broken.gguf")), "{notices:?}");
+    app.apply(Command::Send);
+    until(&mut app, "an answer all the same", |app| app.answers.is_empty());
+    assert_eq!(app.chat().leaf().unwrap().state, MessageState::Cut);
+
+    // Too long: what would be dropped is told, and then it fits.
+    app.apply(Command::SetDraft("x".repeat(150)));
+    app.apply(Command::Send);
+    until(&mut app, "too long", |app| app.too_long.is_some());
+    assert_eq!(app.too_long.as_ref().unwrap().drop.len(), 4);
+    app.apply(Command::DropOldest);
+    until(&mut app, "an answer to the rest", |app| app.answers.is_empty());
+    assert_eq!(app.chat().leaf().unwrap().state, MessageState::Cut);
+    assert_eq!(app.chat().path_len(), 6);
+
+    // A stop; the worker's end while an answer runs.
+    app.apply(Command::SetChatSettings(ChatSettings { context: Some(4096), ..ChatSettings::default() }));
+    app.apply(Command::NewChat);
+    app.apply(Command::SetDraft("On and on.".into()));
+    app.apply(Command::Send);
+    until(&mut app, "words", |app| app.chat().leaf().is_some_and(|leaf| !leaf.content.is_empty()) || app.answers.is_empty());
+    app.close();
+    let chat = app.chat().clone();
+    drop(app);
+    let (mut store, _) = SqliteStore::open(&data.path().join(FILE)).unwrap();
+    let stored = store.chat(chat.id()).unwrap().unwrap();
+    assert_eq!((stored.messages(), stored.leaf().unwrap().is_streaming()), (chat.messages(), false));
+}
+
+// kill -9.
+
+/// The program that is killed: it streams for ever and prints what it has shown, and when.
+#[test]
+fn streams_until_it_is_killed() {
+    let Some(data) = std::env::var_os("FATHOM_TEST_DATA") else { return };
+    let (store, _) = SqliteStore::open(&Path::new(&data).join(FILE)).unwrap();
+    let (worker, script) = ScriptedWorker::new();
+    let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let mut app = App::new(Box::new(store), Box::new(worker), Box::new(clock), Places::default());
+    app.start();
+    script.open(model());
+    app.poll();
+    app.apply(Command::SetDraft("finished question".into()));
+    app.apply(Command::Send);
+    assert!(script.answer("finished answer"));
+    app.poll();
+    app.apply(Command::SetDraft("endless question".into()));
+    app.apply(Command::Send);
+    let (ticket, _) = script.next_answer().unwrap();
+    loop {
+        script.text(ticket, "word ");
+        app.poll();
+        println!("shown {} {}", clock(), app.chat().leaf().unwrap().content.len());
+        std::thread::sleep(std::time::Duration::from_millis(7));
+    }
+}
+
+#[test]
+fn a_kill_loses_nothing_but_the_last_second() {
+    use std::io::{BufRead, BufReader};
+    let data = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "streams_until_it_is_killed", "--nocapture"])
+        .env("FATHOM_TEST_DATA", data.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut shown: Vec<(i64, usize)> = vec![];
+    for line in lines {
+        let line = line.unwrap();
+        let Some(rest) = line.split("shown ").nth(1) else { continue };
+        let (ms, len) = rest.split_once(' ').unwrap();
+        shown.push((ms.parse().unwrap(), len.parse().unwrap()));
+        if shown.last().unwrap().0 - shown[0].0 > 3500 {
+            child.kill().unwrap();
+            break;
+        }
+    }
+    child.wait().unwrap();
+    let (last, _) = *shown.last().unwrap();
+    let owed = shown.iter().rev().find(|(ms, _)| *ms <= last - 1000).unwrap().1;
+    assert!(owed > 0);
+    let (store, damage) = SqliteStore::open(&data.path().join(FILE)).unwrap();
+    assert_eq!(damage, None);
+    let (mut app, _script, now) = app_over(Box::new(store));
+    now.set(last + 10_000);
+    app.poll();
+    let chat = app.chats[0].id;
+    app.apply(Command::NewChat);
+    app.apply(Command::OpenChat(chat));
+    let contents: Vec<&str> = app.chat().path().map(|message| message.content.as_str()).collect();
+    assert_eq!(contents[..3], ["finished question", "finished answer", "endless question"]);
+    assert!(contents[3].len() >= owed, "{} of at least {owed} bytes", contents[3].len());
 }
