@@ -54,6 +54,10 @@ impl Store for Moody {
         self.inner.borrow_mut().search(query, limit)
     }
 
+    fn move_to(&mut self, folder: &Path) -> Result<(), StoreError> {
+        self.inner.borrow_mut().move_to(folder)
+    }
+
     fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
         Ok(false)
     }
@@ -146,7 +150,7 @@ fn app_over(store: Box<dyn Store>) -> (App, Script, Rc<Cell<i64>>) {
     let (worker, script) = ScriptedWorker::new();
     let now = Rc::new(Cell::new(1_764_000_000_000));
     let clock = now.clone();
-    let places = Places { data: Some("/nowhere/fathom".into()) };
+    let places = Places { data: Some("/nowhere/fathom".into()), pointer: Some("/nowhere/pointer".into()) };
     (App::new(store, Box::new(worker), Box::new(move || clock.get()), places), script, now)
 }
 
@@ -893,6 +897,14 @@ fn a_streaming_answer_is_stored_every_second() {
     let id = desk.leaf().id;
     desk.app.apply(Command::Continue(id));
     assert_eq!(desk.request().1.begun.unwrap().text, "one two ");
+    // Seen right after its window died, it is not known to be dead yet.
+    desk.wait(1000);
+    let mut quick = Desk::over(desk.store.clone());
+    quick.now.set(desk.now.get() + 100);
+    quick.app.poll();
+    assert!(quick.leaf().is_streaming() && quick.app.next_wake_ms().is_some());
+    quick.wait(6000);
+    assert_eq!((&quick.leaf().state, quick.app.next_wake_ms()), (&MessageState::Stopped, None));
 }
 
 #[test]
@@ -1013,6 +1025,35 @@ fn two_windows_show_the_same_chats() {
     tick(&mut one, &mut two);
     tick(&mut one, &mut two);
     assert!(two.chats.is_empty() && two.answers.is_empty() && two.chat().id() != chat);
+}
+
+#[test]
+fn chats_move_to_another_folder_and_stay_there() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, _) = SqliteStore::open(&folder.path().join(FILE)).unwrap();
+    let (mut app, script, _) = app_over(Box::new(store));
+    app.start();
+    script.open(model());
+    app.poll();
+    app.apply(Command::SetDraft("q".into()));
+    app.apply(Command::Send);
+    let chat = app.chat().id();
+    let to = elsewhere.path().join("fathom");
+    app.apply(Command::MoveData(to.clone()));
+    assert_eq!((app.chat().id(), app.chat().leaf().unwrap().state.clone()), (chat, MessageState::Stopped));
+    let write = |job: &Job| if let Job::Write { ticket, path, bytes } = job { Some((*ticket, path.clone(), bytes.clone())) } else { None };
+    let (ticket, path, bytes) = script.take(write).unwrap();
+    assert_eq!((path.as_path(), bytes.as_slice()), (Path::new("/nowhere/pointer"), to.to_str().unwrap().as_bytes()));
+    script.report(Report::Written { ticket, path, result: Ok(()) });
+    app.poll();
+    assert!(app.notices.is_empty() && app.places.data == Some(to.clone()));
+    app.apply(Command::RenameChat(chat, "moved".into()));
+    let title = |folder: &Path| SqliteStore::open(&folder.join(FILE)).unwrap().0.chats().unwrap()[0].title.clone();
+    assert_eq!((title(&to), title(folder.path())), ("moved".to_string(), "q".to_string()));
+    // Memory has nowhere to move to.
+    let mut desk = Desk::open();
+    desk.app.apply(Command::MoveData(to));
+    assert!(matches!(&desk.notices()[..], [Notice::FileFailed { .. }]));
 }
 
 // The native worker over a real engine.

@@ -96,6 +96,8 @@ pub struct Library {
 pub struct Places {
     /// Holds the chats and the folder `models`.
     pub data: Option<PathBuf>,
+    /// The file that names the data folder if it is not the usual one.
+    pub pointer: Option<PathBuf>,
 }
 
 impl Places {

@@ -140,6 +140,7 @@ impl App {
                 self.keep_presets();
             }
             Command::SetSettings(settings) => self.set_settings(*settings),
+            Command::MoveData(folder) => self.move_data(folder),
             Command::DismissNotice(id) => self.notices.retain(|(other, _)| *other != id),
         }
     }
@@ -531,6 +532,30 @@ impl App {
         if reopens {
             let model = self.settings.model.clone().unwrap_or(ModelRef::Default);
             self.open_model(model);
+        }
+    }
+
+    fn move_data(&mut self, folder: std::path::PathBuf) {
+        // Answers are written where their questions are.
+        while let Some(chat) = self.answers.first().map(|answer| answer.chat) {
+            self.stop_answer(chat);
+        }
+        self.keep_draft_now();
+        match self.store.move_to(&folder) {
+            Ok(()) => {
+                if let Some(path) = self.places.pointer.clone() {
+                    let ticket = self.ticket();
+                    self.pending.pointer = Some(ticket);
+                    let bytes = folder.to_string_lossy().into_owned().into_bytes();
+                    self.worker.send(Job::Write { ticket, path, bytes });
+                }
+                self.places.data = Some(folder);
+                self.undo = None;
+                self.too_long = None;
+                self.read_anew();
+                self.scan();
+            }
+            Err(error) => self.notify(Notice::FileFailed { reason: error.to_string() }),
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Pending {
     pub attach: Vec<(Ticket, ChatId)>,
     pub import: Vec<Ticket>,
     pub export: Vec<Ticket>,
+    /// The note of where the data folder is.
+    pub pointer: Option<Ticket>,
     /// An answer that broke with the engine, to go on once that works again.
     pub resume: Option<(ChatId, MessageId)>,
     /// The last answer that was resumed: one that breaks the engine again is left alone.
@@ -103,6 +105,12 @@ impl App {
                 if let Some(at) = self.pending.import.iter().position(|other| *other == ticket) {
                     self.pending.import.remove(at);
                     self.imported(&path, result);
+                }
+            }
+            Report::Written { ticket, result, .. } if self.pending.pointer == Some(ticket) => {
+                self.pending.pointer = None;
+                if let Err(reason) = result {
+                    self.notify(Notice::FileFailed { reason });
                 }
             }
             Report::Written { ticket, path, result } => {

@@ -23,7 +23,7 @@ pub fn run(args: AppArgs, device: &DeviceArgs) -> anyhow::Result<()> {
         ));
     }
     let model = args.model.as_deref().map(std::path::absolute).transpose().context("MODEL")?;
-    let data = args.data.or_else(user_data_dir);
+    let places = places(args.data);
     let launch = device.open(None);
     let options = eframe::NativeOptions {
         viewport: egui::ViewportBuilder::default()
@@ -36,10 +36,10 @@ pub fn run(args: AppArgs, device: &DeviceArgs) -> anyhow::Result<()> {
     };
     let begin = move |context: &eframe::CreationContext<'_>| -> Result<Box<dyn eframe::App>, Box<dyn std::error::Error + Send + Sync>> {
         let egui = context.egui_ctx.clone();
-        let (store, notice) = open_store(data.as_deref());
-        let log = data.as_ref().map(|data| data.join(format!("{FILE}-wal")));
+        let (store, notice) = open_store(places.data.as_deref());
+        let log = places.data.as_ref().map(|data| data.join(format!("{FILE}-wal")));
         let worker = EngineWorker::new(Arc::new(move || egui.request_repaint()), log);
-        let mut app = App::new(store, Box::new(worker), Box::new(now_ms), Places { data });
+        let mut app = App::new(store, Box::new(worker), Box::new(now_ms), places);
         app.launch = launch;
         notice.into_iter().for_each(|notice| app.notify(notice));
         if let Some(path) = model {
@@ -55,6 +55,13 @@ pub fn run(args: AppArgs, device: &DeviceArgs) -> anyhow::Result<()> {
 pub fn has_display() -> bool {
     let names = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     cfg!(not(all(unix, not(target_os = "macos")))) || names("DISPLAY") || names("WAYLAND_DISPLAY")
+}
+
+/// Where chats are: in the folder that was asked for, else where the window moved them, else in the usual place.
+fn places(asked: Option<PathBuf>) -> Places {
+    let pointer = user_data_dir().filter(|_| asked.is_none()).map(|folder| folder.join("data-folder.txt"));
+    let moved = pointer.as_ref().and_then(|pointer| std::fs::read_to_string(pointer).ok()).map(|text| PathBuf::from(text.trim()));
+    Places { data: asked.or(moved.filter(|folder| folder.is_absolute())).or_else(user_data_dir), pointer }
 }
 
 fn now_ms() -> i64 {
