@@ -1,4 +1,4 @@
-# make chat    make chat PROMPT="..."    make test    make screenshots
+# make app    make chat    make chat PROMPT="..."    make test    make screenshots
 
 CARGO ?= cargo
 # Given to every cargo command that builds, for example --offline or --locked.
@@ -15,10 +15,11 @@ export FATHOM_PROMPT := $(value PROMPT)
 endif
 unexport PROMPT
 
-.PHONY: help setup chat test screenshots
+.PHONY: help setup app chat test screenshots
 .DEFAULT_GOAL := help
 
 help:
+	@echo 'make app                set up, build, and chat with the default model in a window'
 	@echo 'make chat               set up, build, and chat with the default model in the terminal'
 	@echo 'make chat PROMPT="..."  the same, for one answer'
 	@echo 'make test               set up, and run every check: format, clippy, docs, tests'
@@ -26,10 +27,14 @@ help:
 	@echo 'make setup              only the set-up: Vulkan driver, default model'
 	@echo
 	@echo 'Variables: CARGO, CARGO_FLAGS (such as --offline), TEST_FLAGS (such as --test kernels), CHROMIUM,'
-	@echo 'FATHOM_MODEL_URL (where else to fetch the default model from), ALLOW_NO_BROWSER=1, ALLOW_NO_GPU=1'
+	@echo 'FATHOM_MODEL_URL (where else to fetch the default model from), ALLOW_NO_BROWSER=1, ALLOW_NO_WINDOW=1, ALLOW_NO_GPU=1'
 
 setup:
 	@CARGO='$(CARGO)' .setup/setup.sh
+
+app: setup
+	@$(CARGO) build --release $(CARGO_FLAGS)
+	@exec '$(TARGET_DIR)/release/fathom' app
 
 chat: setup
 	@$(CARGO) build --release $(CARGO_FLAGS)

@@ -5,7 +5,7 @@
 
 use crate::gpu::{Download, Gpu, KernelTime, Recorder, Recording};
 use crate::kernels::{BatchRow, FEW_ROWS, MAX_ROWS, PAGE, Rows, SAMPLED, TILE};
-use crate::model::{Activations, Cache, Model, ModelConfig, ModelError, Room, Step, Trace};
+use crate::model::{Activations, Cache, Model, ModelConfig, ModelError, Room, Seen, Step, Trace, Watch};
 use crate::sampler::Sampling;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub struct Session {
     /// Positions that count: those of ids the caller knows.
     len: usize,
     pending: VecDeque<Pending>,
+    /// Its sampling steps are watched.
+    watched: bool,
 }
 
 /// A sampled id on its way back.
@@ -55,6 +57,8 @@ struct Pending {
     download: Download,
     submitted: Instant,
     cost: f64,
+    /// More than the id is on its way.
+    watched: bool,
 }
 
 impl std::fmt::Debug for Pending {
@@ -98,8 +102,10 @@ pub struct Runtime {
     cache: Cache,
     activations: Activations,
     trace: Option<Trace>,
-    /// By room for rows and outputs.
-    recordings: HashMap<(usize, usize), Recording>,
+    /// Made when a step is first watched.
+    watch: Option<Watch>,
+    /// By room for rows and outputs, and whether the step is watched.
+    recordings: HashMap<(usize, usize, bool), Recording>,
     free_slots: Vec<usize>,
     /// Token ids that may be sampled.
     token_limit: usize,
@@ -132,6 +138,7 @@ impl Runtime {
             cache: Cache::new(gpu, config, pages)?,
             activations: Activations::new(gpu, config, room)?,
             trace: options.trace.then(|| Trace::new(gpu, config, rows)).transpose()?,
+            watch: None,
             recordings: HashMap::new(),
             free_slots: (0..options.sequences).rev().collect(),
             token_limit: config.vocab_size,
@@ -166,7 +173,7 @@ impl Runtime {
     /// An empty sequence.
     pub fn session(&mut self) -> Result<Session, ModelError> {
         let slot = self.free_slots.pop().ok_or(ModelError::NoSequence(self.options.sequences))?;
-        Ok(Session { slot, pages: vec![], fed: 0, len: 0, pending: VecDeque::new() })
+        Ok(Session { slot, pages: vec![], fed: 0, len: 0, pending: VecDeque::new(), watched: false })
     }
 
     /// Another sequence with the same past: whole pages are shared, the last one is copied.
@@ -251,15 +258,16 @@ impl Runtime {
         if count <= FEW_ROWS { count } else { count.next_power_of_two().max(2 * TILE).min(most) }
     }
 
-    fn recording(&mut self, rows: usize, outputs: usize) -> Result<&Recording, ModelError> {
-        let key = (Self::bucket(rows, self.room.rows), Self::bucket(outputs, self.room.outputs));
+    fn recording(&mut self, rows: usize, outputs: usize, watched: bool) -> Result<&Recording, ModelError> {
+        let key = (Self::bucket(rows, self.room.rows), Self::bucket(outputs, self.room.outputs), watched);
         if !self.recordings.contains_key(&key) {
             let s = &self.activations;
             let few = |count: usize| self.options.deterministic || count <= FEW_ROWS;
             let rows = Rows { count: key.0, few: few(key.0), step: s.step.clone() };
             let outputs = (key.1 > 0).then(|| Rows { count: key.1, few: few(key.1), step: s.head_step.clone() });
             let (config, weights) = (self.model.config(), self.model.weights());
-            let step = Step { config, weights, cache: &self.cache, s, trace: self.trace.as_ref(), rows, outputs };
+            let watch = self.watch.as_ref().filter(|_| watched);
+            let step = Step { config, weights, cache: &self.cache, s, trace: self.trace.as_ref(), watch, rows, outputs };
             let mut recorder = Recorder::new(self.model.gpu());
             step.record(&mut recorder);
             self.recordings.insert(key, recorder.finish()?);
@@ -269,12 +277,12 @@ impl Runtime {
 
     /// The dispatches of one decoded token.
     pub fn decode_plan(&mut self) -> Result<&Recording, ModelError> {
-        self.recording(1, 1)
+        self.recording(1, 1, false)
     }
 
     /// The dispatches of a prefill step of `rows` rows that samples after the last.
     pub fn prefill_plan(&mut self, rows: usize) -> Result<&Recording, ModelError> {
-        self.recording(rows.clamp(1, self.room.rows), 1)
+        self.recording(rows.clamp(1, self.room.rows), 1, false)
     }
 
     /// The GPU time of one more decoded token of this sequence by kernel; none where the device has no timestamp queries.
@@ -283,13 +291,13 @@ impl Runtime {
         let len = session.len.min(self.room.context - 1);
         self.rewind(session, len);
         self.reserve(session, 1)?;
-        self.submit(&[session.row(0, session.fed)], &[0])?;
+        self.submit(&[session.row(0, session.fed)], &[0], false)?;
         let gpu = self.gpu().clone();
         Ok(gpu.kernel_times(self.decode_plan()?).await?)
     }
 
     /// Submits one step. Everything the device needs to know goes before it in the queue; nothing is waited for.
-    fn submit(&mut self, rows: &[BatchRow], outputs: &[usize]) -> Result<f64, ModelError> {
+    fn submit(&mut self, rows: &[BatchRow], outputs: &[usize], watched: bool) -> Result<f64, ModelError> {
         let listed: Vec<u32> = outputs.iter().map(|&row| row as u32).collect();
         let (gpu, s) = (self.model.gpu().clone(), &self.activations);
         gpu.write(&s.batch, 0, bytemuck::cast_slice(rows));
@@ -298,7 +306,7 @@ impl Runtime {
             gpu.write(&s.listed, 0, bytemuck::cast_slice(&listed));
             gpu.write(&s.head_step, 0, bytemuck::cast_slice(&[outputs.len() as u32, outputs.len() as u32, 0, 0]));
         }
-        let recording = self.recording(rows.len(), outputs.len())?;
+        let recording = self.recording(rows.len(), outputs.len(), watched)?;
         recording.replay(&gpu);
         Ok(recording.cost())
     }
@@ -312,9 +320,23 @@ impl Runtime {
         }
     }
 
-    /// Starts reading the sequence's last sampled id.
-    fn sampled(&self, slot: usize) -> Download {
-        self.gpu().download(&self.activations.sampled, 4 * slot as u64, 4)
+    /// Starts reading the sequence's last sampled id and, where it is watched, what was seen of its `row`.
+    fn pending(&self, slot: usize, row: usize, cost: f64, watched: bool) -> Pending {
+        let mut runs = vec![(&self.activations.sampled, 4 * slot as u64, 4)];
+        runs.extend(self.watch.iter().filter(|_| watched).flat_map(|watch| watch.runs(row)));
+        Pending { download: self.gpu().download_runs(&runs), submitted: Instant::now(), cost, watched }
+    }
+
+    /// Whether [`Self::next_seen`] tells how each id came about, from the next [`Self::begin`] on. The ids are the same.
+    ///
+    /// # Errors
+    /// Memory that runs out.
+    pub fn watch(&mut self, session: &mut Session, watched: bool) -> Result<(), ModelError> {
+        if watched && self.watch.is_none() {
+            self.watch = Some(Watch::new(&self.model, self.room.rows, self.room.outputs)?);
+        }
+        session.watched = watched;
+        Ok(())
     }
 
     /// Feeds ids in chunks of `chunk`, the last one with `outputs`; false when `progress` stopped it.
@@ -336,10 +358,11 @@ impl Runtime {
             let rows: Vec<BatchRow> = chunk.iter().enumerate().map(|(i, &id)| session.row(id, session.fed + i)).collect();
             let is_last = done + chunk.len() == ids.len();
             let outputs = if is_last && sample { vec![chunk.len() - 1] } else { vec![] };
-            let cost = self.submit(&rows, &outputs)?;
+            let watched = session.watched && !outputs.is_empty();
+            let cost = self.submit(&rows, &outputs, watched)?;
             session.fed += chunk.len();
             done += chunk.len();
-            let pending = Pending { download: self.sampled(session.slot), submitted: Instant::now(), cost };
+            let pending = self.pending(session.slot, chunk.len() - 1, cost, watched);
             if let Some((before, upto)) = running.replace((pending, done)) {
                 before.download.await?;
                 session.len = start + upto;
@@ -401,9 +424,10 @@ impl Runtime {
     fn run_ahead(&mut self, session: &mut Session) -> Result<(), ModelError> {
         self.reserve(session, 1)?;
         let row = session.row(SAMPLED, session.fed);
-        let cost = self.submit(&[row], &[0])?;
+        let watched = session.watched;
+        let cost = self.submit(&[row], &[0], watched)?;
         session.fed += 1;
-        session.pending.push_back(Pending { download: self.sampled(session.slot), submitted: Instant::now(), cost });
+        session.pending.push_back(self.pending(session.slot, 0, cost, watched));
         Ok(())
     }
 
@@ -412,6 +436,11 @@ impl Runtime {
     /// # Errors
     /// A full context; a broken device.
     pub async fn next(&mut self, session: &mut Session) -> Result<u32, ModelError> {
+        Ok(self.next_seen(session).await?.0)
+    }
+
+    /// [`next`](Self::next) and, for a sequence that is watched, how the id came about.
+    pub async fn next_seen(&mut self, session: &mut Session) -> Result<(u32, Option<Seen>), ModelError> {
         if session.pending.is_empty() {
             // Every position is taken: the id before this one had no place to be fed.
             self.reserve(session, 1)?;
@@ -424,7 +453,8 @@ impl Runtime {
         let bytes = first.download.await?;
         self.gpu().observe(first.cost * (1.0 + session.pending.len() as f64), first.submitted.elapsed().as_secs_f64());
         session.len = session.fed - session.pending.len();
-        Ok(bytemuck::pod_read_unaligned(&bytes))
+        let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
+        Ok((words[0], self.watch.as_ref().filter(|_| first.watched).map(|watch| watch.seen(&words[1..]))))
     }
 
     /// Drops steps run ahead: the session ends before the last id that [`next`](Self::next) gave.
@@ -443,7 +473,7 @@ impl Runtime {
         for chunk in ids.chunks(self.room.outputs.min(self.room.rows)) {
             let rows: Vec<BatchRow> = chunk.iter().enumerate().map(|(i, &id)| session.row(id, session.fed + i)).collect();
             let outputs: Vec<usize> = (0..chunk.len()).collect();
-            self.submit(&rows, &outputs)?;
+            self.submit(&rows, &outputs, false)?;
             session.fed += chunk.len();
             let bytes = self.gpu().download(&self.activations.logits, 0, 4 * (chunk.len() * vocab) as u64).await?;
             all.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes));
@@ -463,7 +493,7 @@ impl Runtime {
             rows.push(session.row(*id, session.fed));
         }
         let outputs: Vec<usize> = (0..rows.len()).collect();
-        self.submit(&rows, &outputs)?;
+        self.submit(&rows, &outputs, false)?;
         let vocab = self.config().vocab_size;
         let bytes = self.gpu().download(&self.activations.logits, 0, 4 * (rows.len() * vocab) as u64).await?;
         for (session, _) in sessions.iter_mut() {

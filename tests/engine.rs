@@ -191,3 +191,57 @@ fn broken_text_files_are_named() {
     let error = open();
     assert!(error.contains("tokenizer.json: token `!`: expected an id below 320") && error.ends_with("found 320"), "{error}");
 }
+
+#[test]
+fn a_lost_device_is_rebuilt_and_the_answer_goes_on() {
+    let dir = talking::checkpoint();
+    let mut engine = open(dir.path(), Some(256), Some(8));
+    let prompt: Vec<u32> = (10..60).collect();
+    let truth = run(&mut engine, ids(&prompt, 20)).0.unwrap().ids;
+
+    // After so many new ids, or prompt tokens; then the request after works on.
+    for (during_prompt, count) in [(true, 16), (false, 1), (false, 9)] {
+        let mut engine = open(dir.path(), Some(256), Some(8));
+        let gpu = engine.gpu().clone();
+        let (mut tokens, mut rebuilt, mut seen) = (vec![], 0, 0);
+        let mut on_event = |event| match event {
+            Event::Prefill { done, .. } if during_prompt && done == count => gpu.destroy(),
+            Event::Token(id) => {
+                tokens.push(id);
+                if !during_prompt && tokens.len() == count {
+                    gpu.destroy();
+                }
+            }
+            Event::Inside(_) => seen += 1,
+            Event::Rebuild(why) => {
+                assert!(why.contains("the device was lost"), "{why}");
+                rebuilt += 1;
+            }
+            _ => {}
+        };
+        let request = Request { watch: true, ..ids(&prompt, 20) };
+        let summary = block_on(engine.run(request, &Cancel::default(), &mut on_event)).unwrap();
+        assert_eq!((&summary.ids, &tokens, rebuilt, seen), (&truth, &truth, 1, 20));
+        assert!(gpu.fault().is_err() && engine.gpu().fault().is_ok());
+        assert_eq!(run(&mut engine, ids(&prompt, 20)).0.unwrap().ids, truth);
+    }
+
+    // Between requests, and before other work.
+    engine.gpu().destroy();
+    let (result, events) = run(&mut engine, ids(&prompt, 20));
+    assert_eq!(result.unwrap().ids, truth);
+    assert!(matches!(events.first(), Some(Event::Rebuild(_))), "{:?}", events.first());
+    engine.gpu().destroy();
+    block_on(engine.kernel_times()).unwrap();
+    engine.gpu().destroy();
+    assert_eq!(block_on(engine.logits(&prompt)).unwrap().len(), prompt.len() * 320);
+    assert_eq!(run(&mut engine, ids(&prompt, 20)).0.unwrap().ids, truth);
+
+    // A model that is gone meanwhile is an error, and once it is there again all goes on.
+    engine.gpu().destroy();
+    let (here, aside) = (dir.path().join("model.safetensors"), dir.path().join("aside"));
+    std::fs::rename(&here, &aside).unwrap();
+    assert!(run(&mut engine, ids(&prompt, 20)).0.is_err());
+    std::fs::rename(&aside, &here).unwrap();
+    assert_eq!(run(&mut engine, ids(&prompt, 20)).0.unwrap().ids, truth);
+}

@@ -99,5 +99,8 @@ pub enum Command {
     /// The program's settings; a change of the device's opens the model again.
     SetSettings(Box<Settings>),
 
+    /// Keeps chats and settings in another folder, from now on and at the next start: those that are there, else a copy of these.
+    MoveData(PathBuf),
+
     DismissNotice(NoticeId),
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::chat::{Chat, MessageState};
+use super::chat::{Chat, ChatHead, MessageState};
 use super::ids::{ChatId, MessageId};
 use super::store::{Change, StoreError};
 use super::{App, Notice, Settings};
@@ -77,6 +77,18 @@ impl App {
         }
     }
 
+    /// Everything again, from a store that moved.
+    pub(super) fn read_anew(&mut self) {
+        let now = self.now_ms();
+        let chat = Chat::new(ChatHead::new(self.ids.chat(now), Default::default(), now), vec![]);
+        self.current = chat.id();
+        self.open = std::collections::HashMap::from([(chat.id(), chat)]);
+        self.search = Default::default();
+        self.presets.clear();
+        self.read_store();
+        self.count_soon();
+    }
+
     fn read_setting(&mut self, key: &str) -> Option<String> {
         match self.store.setting(key) {
             Ok(text) => text,
@@ -128,12 +140,17 @@ impl App {
         }
     }
 
+    /// Messages being written elsewhere, and when the window that writes them must have died if nothing comes.
+    fn written_elsewhere<'a>(&'a self, chat: &'a Chat) -> impl Iterator<Item = (MessageId, i64)> + 'a {
+        let ours = |id: MessageId| self.answers.iter().any(|answer| answer.message == id);
+        let foreign = move |message: &&super::Message| message.is_streaming() && !ours(message.id);
+        chat.messages().iter().filter(foreign).map(|message| (message.id, message.updated_ms + ORPHAN_MS))
+    }
+
     /// Messages that a window left unfinished when it died are stopped ones.
     fn without_orphans(&self, mut chat: Chat) -> Chat {
         let now = self.now_ms();
-        let ours = |id: MessageId| self.answers.iter().any(|answer| answer.message == id);
-        let orphan = |message: &&super::Message| message.is_streaming() && !ours(message.id) && now - message.updated_ms >= ORPHAN_MS;
-        let orphans: Vec<MessageId> = chat.messages().iter().filter(orphan).map(|message| message.id).collect();
+        let orphans: Vec<MessageId> = self.written_elsewhere(&chat).filter(|(_, due)| *due <= now).map(|(id, _)| id).collect();
         for id in orphans {
             if let Some(message) = chat.message_mut(id) {
                 message.state = MessageState::Stopped;
@@ -282,6 +299,14 @@ impl App {
         }
         if now - self.keeper.watched_ms >= WATCH_MS {
             self.keeper.watched_ms = now;
+            let orphaned = |chat: &&Chat| self.written_elsewhere(chat).any(|(_, due)| due <= now);
+            let orphaned: Vec<ChatId> = self.open.values().filter(orphaned).map(Chat::id).collect();
+            for id in orphaned {
+                if let Some(chat) = self.open.remove(&id) {
+                    let chat = self.without_orphans(chat);
+                    self.open.insert(id, chat);
+                }
+            }
             match self.store.changed_elsewhere() {
                 Ok(true) => self.take_in(),
                 Ok(false) => {}
@@ -327,6 +352,7 @@ impl App {
     pub fn next_wake_ms(&self) -> Option<i64> {
         let stream = self.answers.iter().map(|answer| answer.saved_ms + STREAM_MS).min();
         let undo = self.undo.as_ref().map(|undo| undo.until_ms);
-        [stream, undo, self.keeper.draft_due_ms, self.keeper.retry_ms, self.pending.count_due_ms].into_iter().flatten().min()
+        let orphan = self.open.values().flat_map(|chat| self.written_elsewhere(chat)).map(|(_, due)| due).min();
+        [stream, undo, orphan, self.keeper.draft_due_ms, self.keeper.retry_ms, self.pending.count_due_ms].into_iter().flatten().min()
     }
 }

@@ -181,11 +181,11 @@ mod tests {
         }
         std::fs::write(folder.path().join("broken.gguf"), b"GGUF????").unwrap();
         std::fs::write(folder.path().join("notes.txt"), b"x").unwrap();
-        let found = scan(&[folder.path().to_path_buf()], &[model.clone()]);
+        let found = scan(&[folder.path().to_path_buf()], std::slice::from_ref(&model));
         let names: Vec<&str> = found.iter().filter(|entry| entry.model != ModelRef::Default).map(|entry| entry.name.as_str()).collect();
         assert_eq!(names, ["tiny", "broken"], "each once, recent ones first");
         let tiny = found.iter().find(|entry| entry.name == "tiny").unwrap().header.clone().unwrap();
-        assert_eq!((tiny.architecture.as_str(), tiny.layout, tiny.formats.as_str()), ("deepseek_v2", "safetensors", "F32"));
+        assert_eq!((tiny.architecture.as_str(), tiny.layout, tiny.formats.as_str()), ("deepseek_v2", "safetensors", "BF16"));
         assert!(tiny.weight_bytes > 100_000 && tiny.experts.is_some(), "{tiny:?}");
         let broken = found.iter().find(|entry| entry.name == "broken").unwrap();
         assert!(broken.header.as_ref().unwrap_err().contains("broken.gguf"), "{:?}", broken.header);

@@ -36,7 +36,7 @@ pub use library::{Fit, ModelEntry, ModelHeader};
 pub use notice::{Notice, NoticeId};
 pub use settings::{ChatSettings, Language, ModelRef, Preset, RECENT_MODELS, Settings, Theme, Thinking, ZOOM};
 
-use crate::engine::{Cancel, TokenInside};
+use crate::engine::{Cancel, OpenOptions, TokenInside};
 use crate::gpu::{AdapterSummary, KernelTime};
 use ids::Ids;
 use keep::Keeper;
@@ -96,6 +96,8 @@ pub struct Library {
 pub struct Places {
     /// Holds the chats and the folder `models`.
     pub data: Option<PathBuf>,
+    /// The file that names the data folder if it is not the usual one.
+    pub pointer: Option<PathBuf>,
 }
 
 impl Places {
@@ -130,6 +132,8 @@ pub struct App {
     /// A message to bring into view, until a view has taken it.
     pub reveal: Option<MessageId>,
     pub places: Places,
+    /// How the command line wants models opened, over the settings; not stored, and over when the device's settings change.
+    pub launch: OpenOptions,
     current: ChatId,
     /// Chats in memory: the current one, those being answered, and whatever is not stored yet.
     open: HashMap<ChatId, Chat>,
@@ -166,6 +170,7 @@ impl App {
             kernel_times: None,
             reveal: None,
             places,
+            launch: OpenOptions::default(),
             current: chat.id(),
             open: HashMap::from([(chat.id(), chat)]),
             store,
@@ -187,6 +192,14 @@ impl App {
             self.open_model(model);
         }
         self.apply(Command::ScanModels);
+    }
+
+    /// The program ends: answers are stopped, what waits is stored.
+    pub fn close(&mut self) {
+        while let Some(chat) = self.answers.first().map(|answer| answer.chat) {
+            self.stop_answer(chat);
+        }
+        self.keep_draft_now();
     }
 
     /// The chat in front.

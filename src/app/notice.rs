@@ -61,7 +61,7 @@ const MOST: usize = 20;
 
 impl App {
     /// Adds a banner, or renews one that says the same.
-    pub(super) fn notify(&mut self, notice: Notice) {
+    pub fn notify(&mut self, notice: Notice) {
         self.notices.retain(|(_, other)| *other != notice);
         self.next_notice += 1;
         self.notices.push((NoticeId(self.next_notice), notice));

@@ -8,7 +8,7 @@ use super::settings::{ModelRef, Preset, Settings};
 use super::store::Change;
 use super::worker::{Job, Ticket};
 use super::{App, Deleted, Notice, Opening, Search, Undo, export};
-use crate::engine::Cancel;
+use crate::engine::{Cancel, OpenOptions};
 use crate::text::Role;
 
 /// How long a deletion can be taken back.
@@ -140,6 +140,7 @@ impl App {
                 self.keep_presets();
             }
             Command::SetSettings(settings) => self.set_settings(*settings),
+            Command::MoveData(folder) => self.move_data(folder),
             Command::DismissNotice(id) => self.notices.retain(|(other, _)| *other != id),
         }
     }
@@ -480,7 +481,7 @@ impl App {
             ModelRef::Default => crate::engine::DEFAULT_MODEL.trim_end_matches(".gguf").to_string(),
             ModelRef::Path(path) => super::library::model_name(path),
         };
-        let options = self.settings.open(&model);
+        let options = self.settings.open(&model, &self.launch);
         self.opening = Some(Opening { model, name, progress: None, ticket, cancel: cancel.clone() });
         self.worker.send(Job::Open { ticket, options, cancel });
     }
@@ -521,12 +522,40 @@ impl App {
     fn set_settings(&mut self, settings: Settings) {
         let settings = settings.sound();
         let device = |s: &Settings| (s.adapter.clone(), s.backend.clone(), s.disabled.clone(), s.memory_bytes, s.deterministic);
-        let reopens = device(&settings) != device(&self.settings) && (self.model.is_some() || self.opening.is_some());
+        let is_other_device = device(&settings) != device(&self.settings);
+        let reopens = is_other_device && (self.model.is_some() || self.opening.is_some());
+        if is_other_device {
+            self.launch = OpenOptions::default();
+        }
         self.settings = settings;
         self.keep_settings();
         if reopens {
             let model = self.settings.model.clone().unwrap_or(ModelRef::Default);
             self.open_model(model);
+        }
+    }
+
+    fn move_data(&mut self, folder: std::path::PathBuf) {
+        // Answers are written where their questions are.
+        while let Some(chat) = self.answers.first().map(|answer| answer.chat) {
+            self.stop_answer(chat);
+        }
+        self.keep_draft_now();
+        match self.store.move_to(&folder) {
+            Ok(()) => {
+                if let Some(path) = self.places.pointer.clone() {
+                    let ticket = self.ticket();
+                    self.pending.pointer = Some(ticket);
+                    let bytes = folder.to_string_lossy().into_owned().into_bytes();
+                    self.worker.send(Job::Write { ticket, path, bytes });
+                }
+                self.places.data = Some(folder);
+                self.undo = None;
+                self.too_long = None;
+                self.read_anew();
+                self.scan();
+            }
+            Err(error) => self.notify(Notice::FileFailed { reason: error.to_string() }),
         }
     }
 

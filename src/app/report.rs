@@ -22,6 +22,8 @@ pub(super) struct Pending {
     pub attach: Vec<(Ticket, ChatId)>,
     pub import: Vec<Ticket>,
     pub export: Vec<Ticket>,
+    /// The note of where the data folder is.
+    pub pointer: Option<Ticket>,
     /// An answer that broke with the engine, to go on once that works again.
     pub resume: Option<(ChatId, MessageId)>,
     /// The last answer that was resumed: one that breaks the engine again is left alone.
@@ -65,7 +67,6 @@ impl App {
             Report::Answer { ticket, event } => self.event(ticket, event),
             Report::TooLong { ticket, tokens, context, drop } => self.too_long(ticket, tokens, context, drop),
             Report::Broken { ticket, reason } => self.broken(ticket, reason),
-            Report::Recovered => self.notify(Notice::Rebuilt { reason: "the device was lost".into() }),
             Report::Rebuilt { model } => self.rebuilt(*model),
             Report::RebuildFailed { reason } => {
                 self.model = None;
@@ -104,6 +105,12 @@ impl App {
                 if let Some(at) = self.pending.import.iter().position(|other| *other == ticket) {
                     self.pending.import.remove(at);
                     self.imported(&path, result);
+                }
+            }
+            Report::Written { ticket, result, .. } if self.pending.pointer == Some(ticket) => {
+                self.pending.pointer = None;
+                if let Err(reason) = result {
+                    self.notify(Notice::FileFailed { reason });
                 }
             }
             Report::Written { ticket, path, result } => {
@@ -160,6 +167,12 @@ impl App {
         let Some(at) = self.answers.iter().position(|answer| answer.ticket == Some(ticket)) else {
             return self.late_event(ticket, event);
         };
+        match &event {
+            Event::Rebuild(reason) => return self.notify(Notice::Rebuilding { reason: reason.clone() }),
+            // It went on, so the device works again.
+            Event::Prefill { .. } | Event::Token(_) => self.mended(),
+            _ => {}
+        }
         let answer = &mut self.answers[at];
         let message = self.open.get_mut(&answer.chat).and_then(|chat| chat.message_mut(answer.message));
         match event {
@@ -184,7 +197,7 @@ impl App {
                     }
                 }
             }
-            Event::Token(_) => {}
+            Event::Token(_) | Event::Rebuild(_) => {}
             Event::Inside(mut token) => {
                 // A continued answer is counted from its own beginning.
                 token.reasoning_end += answer.begun.0;
@@ -270,7 +283,8 @@ impl App {
         }
     }
 
-    fn rebuilt(&mut self, model: ModelInfo) {
+    /// The engine that was being built anew works.
+    fn mended(&mut self) {
         let mut reasons = self.notices.iter().filter_map(|(_, notice)| match notice {
             Notice::Rebuilding { reason } => Some(reason.clone()),
             _ => None,
@@ -280,6 +294,10 @@ impl App {
         if let Some(reason) = reason {
             self.notify(Notice::Rebuilt { reason });
         }
+    }
+
+    fn rebuilt(&mut self, model: ModelInfo) {
+        self.mended();
         self.model = Some(model);
         if let Some((chat, message)) = self.pending.resume.take()
             && self.open.get(&chat).is_some_and(|chat| chat.message(message).is_some_and(|message| !message.is_streaming()))

@@ -170,12 +170,25 @@ impl Settings {
         }
     }
 
-    /// How to open a model.
-    pub fn open(&self, model: &ModelRef) -> OpenOptions {
+    /// How to open a model; what `launch` says goes before the settings.
+    pub fn open(&self, model: &ModelRef, launch: &OpenOptions) -> OpenOptions {
         let path = match model {
             ModelRef::Default => None,
             ModelRef::Path(path) => Some(path.clone()),
         };
-        OpenOptions { model: path, gpu: self.gpu(), context: None, deterministic: self.deterministic, ..OpenOptions::default() }
+        let (own, flags) = (self.gpu(), launch.gpu.clone());
+        OpenOptions {
+            model: path,
+            gpu: GpuOptions {
+                adapter: flags.adapter.or(own.adapter),
+                backend: flags.backend.or(own.backend),
+                disabled: if flags.disabled.0.is_empty() { own.disabled } else { flags.disabled },
+                memory_bytes: flags.memory_bytes.or(own.memory_bytes),
+            },
+            context: launch.context,
+            chunk: launch.chunk,
+            deterministic: launch.deterministic || self.deterministic,
+            ..OpenOptions::default()
+        }
     }
 }

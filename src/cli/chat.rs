@@ -113,7 +113,7 @@ impl Screen {
                 self.write(&text);
             }
             Event::Token(_) | Event::Done(_) | Event::Failed(_) => self.clear_bar(),
-            Event::Reasoning(_) | Event::Inside(_) | Event::Stats(_) => {}
+            Event::Reasoning(_) | Event::Inside(_) | Event::Rebuild(_) | Event::Stats(_) => {}
         }
     }
 

@@ -73,6 +73,11 @@ impl Answer {
         None
     }
 
+    /// Bytes of reasoning and answer let out so far.
+    pub fn ends(&self) -> (usize, usize) {
+        (self.reasoning.len(), self.text.len())
+    }
+
     fn emit(&mut self, pieces: Vec<Piece>, on_event: &mut dyn FnMut(Event)) {
         for piece in pieces {
             match piece {

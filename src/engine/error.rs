@@ -54,6 +54,8 @@ impl EngineError {
 
     /// Whether the device was lost: the engine rebuilds it before the next attempt.
     pub(super) fn is_lost(&self) -> bool {
-        matches!(self, Self::Gpu(GpuError::Lost(_)) | Self::Model(ModelError::Gpu(GpuError::Lost(_))))
+        // Some drivers tell it only by a failed readback.
+        let (Self::Gpu(error) | Self::Model(ModelError::Gpu(error))) = self else { return false };
+        matches!(error, GpuError::Lost(_) | GpuError::Readback(_))
     }
 }

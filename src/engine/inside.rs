@@ -1,6 +1,7 @@
 //! What a window shows of a model's inside: which experts a token took, what else it could have been, and what the cache saves.
 
-use crate::model::ModelConfig;
+use crate::model::{ModelConfig, Seen};
+use crate::text::Tokenizer;
 
 /// How one new token came about; told after the text that it completes, for a request with `watch`.
 #[derive(Clone, PartialEq, Debug)]
@@ -19,6 +20,22 @@ pub struct TokenInside {
     pub candidates: Vec<Candidate>,
     /// The router's choice in every MoE layer, of the step that computed this token.
     pub layers: Vec<LayerRouting>,
+}
+
+impl TokenInside {
+    /// `ends`: bytes of reasoning and answer so far.
+    pub(super) fn new(id: u32, seen: Seen, ends: (usize, usize), tokenizer: Option<&Tokenizer>) -> Self {
+        let text = |id| tokenizer.and_then(|tokenizer| tokenizer.piece(id)).unwrap_or_default();
+        Self {
+            id,
+            text: text(id),
+            reasoning_end: ends.0,
+            answer_end: ends.1,
+            probability: seen.probability,
+            candidates: seen.candidates.into_iter().map(|(id, probability)| Candidate { id, text: text(id), probability }).collect(),
+            layers: seen.layers.into_iter().map(|(layer, experts)| LayerRouting { layer, experts }).collect(),
+        }
+    }
 }
 
 /// A token that could have come.

@@ -65,7 +65,6 @@ pub struct Engine {
     session: Option<Session>,
     /// The ids whose latents the session holds.
     cached: Vec<u32>,
-    rebuilds: u32,
 }
 
 impl Engine {
@@ -81,7 +80,7 @@ impl Engine {
         let (checkpoint, language) = read(&path)?;
         let model = load(&options, &checkpoint, on_event).await?;
         let (runtime, context) = runtime(&options, &language, &model)?;
-        Ok(Self { options, path, language, context, model, runtime, session: None, cached: vec![], rebuilds: 0 })
+        Ok(Self { options, path, language, context, model, runtime, session: None, cached: vec![] })
     }
 
     /// Looks at what a checkpoint says of itself, without a device.
@@ -101,13 +100,7 @@ impl Engine {
         self.cached.clear();
         self.model = load(&OpenOptions { cancel: Cancel::default(), ..self.options.clone() }, &checkpoint, &mut |_| ()).await?;
         (self.runtime, self.context) = runtime(&self.options, &self.language, &self.model)?;
-        self.rebuilds += 1;
         Ok(())
-    }
-
-    /// How often the device was lost and built anew.
-    pub fn rebuilds(&self) -> u32 {
-        self.rebuilds
     }
 
     /// Gives the cache another size, and forgets what it held; none for as many tokens as make sense.
@@ -147,7 +140,8 @@ impl Engine {
     ///
     /// # Errors
     /// An input that cannot be fed (empty, too long, ids past the vocabulary, no tokenizer), settings out of range, a device
-    /// that fails. A device that is lost is rebuilt once, and the answer goes on where it was.
+    /// that fails. A device that is lost is rebuilt once, and the answer goes on where it was; one that failed otherwise is rebuilt
+    /// for the next request.
     pub async fn run(&mut self, request: Request, cancel: &Cancel, on_event: &mut dyn FnMut(Event)) -> Result<Summary, EngineError> {
         let result = self.answer(&request, cancel, on_event).await;
         on_event(match &result {
@@ -160,6 +154,7 @@ impl Engine {
     async fn answer(&mut self, request: &Request, cancel: &Cancel, on_event: &mut dyn FnMut(Event)) -> Result<Summary, EngineError> {
         let started = Moment::now();
         request.sampling.check()?;
+        self.mend(on_event).await?;
         let prompt = self.prompt(request)?;
         self.check_ids(&prompt.ids)?;
         // The last id needs no place in the cache.
@@ -168,11 +163,11 @@ impl Engine {
         let mut answer = Answer::new(prompt, request, limit, &self.language.eos, decoder, started);
         let mut may_rebuild = true;
         let stop = loop {
-            match self.attempt(&mut answer, &request.sampling, cancel, on_event).await {
+            match self.attempt(&mut answer, request, cancel, on_event).await {
                 Ok(stop) => break stop,
                 Err(error) if error.is_lost() && may_rebuild => {
                     may_rebuild = false;
-                    self.rebuild().await?;
+                    self.replace_device(error.to_string(), on_event).await?;
                 }
                 Err(error) => {
                     if let Some(session) = self.session.take() {
@@ -211,7 +206,7 @@ impl Engine {
     async fn attempt(
         &mut self,
         answer: &mut Answer,
-        sampling: &Sampling,
+        request: &Request,
         cancel: &Cancel,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<StopReason, EngineError> {
@@ -228,6 +223,10 @@ impl Engine {
             none => none.insert(self.runtime.session()?),
         };
         self.runtime.rewind(session, reused);
+        // An answer that cannot be watched is still an answer.
+        if let Err(error) = self.runtime.watch(session, request.watch) {
+            tracing::warn!("this answer is not watched: {error}");
+        }
 
         let total = answer.prompt.len();
         on_event(Event::Prefill { done: reused.min(total), total });
@@ -235,12 +234,16 @@ impl Engine {
             on_event(Event::Prefill { done: (reused + done).min(total), total });
             !cancel.is_cancelled()
         };
-        let began = !cancel.is_cancelled() && self.runtime.begin(session, &fed[reused..], sampling, &mut progress).await?;
+        let began = !cancel.is_cancelled() && self.runtime.begin(session, &fed[reused..], &request.sampling, &mut progress).await?;
         let mut stop = StopReason::Cancelled;
         if began {
             while !cancel.is_cancelled() {
-                let id = self.runtime.next(session).await?;
-                if let Some(reason) = answer.push(id, on_event) {
+                let (id, seen) = self.runtime.next_seen(session).await?;
+                let ended = answer.push(id, on_event);
+                if let Some(seen) = seen {
+                    on_event(Event::Inside(TokenInside::new(id, seen, answer.ends(), self.language.tokenizer.as_ref())));
+                }
+                if let Some(reason) = ended {
                     stop = reason;
                     break;
                 }
@@ -252,11 +255,27 @@ impl Engine {
         Ok(stop)
     }
 
+    /// Rebuilds a device that broke since the last request.
+    async fn mend(&mut self, on_event: &mut dyn FnMut(Event)) -> Result<(), EngineError> {
+        match self.gpu().fault() {
+            Err(fault) => self.replace_device(fault.to_string(), on_event).await,
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn replace_device(&mut self, why: String, on_event: &mut dyn FnMut(Event)) -> Result<(), EngineError> {
+        on_event(Event::Rebuild(why));
+        // What the old device still holds makes room for the new one.
+        self.gpu().destroy();
+        self.rebuild().await
+    }
+
     /// The logits after each of `ids`, `[ids, vocabulary]`, from a fresh sequence.
     ///
     /// # Errors
     /// As [`Engine::run`] for the ids; a device that fails.
     pub async fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>, EngineError> {
+        self.mend(&mut |_| ()).await?;
         self.check_ids(ids)?;
         self.cached.clear();
         let session = match &mut self.session {
@@ -285,6 +304,7 @@ impl Engine {
     /// # Errors
     /// A device that fails.
     pub async fn kernel_times(&mut self) -> Result<Option<Vec<KernelTime>>, EngineError> {
+        self.mend(&mut |_| ()).await?;
         let session = match &mut self.session {
             Some(session) => session,
             none => none.insert(self.runtime.session()?),

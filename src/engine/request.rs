@@ -83,6 +83,8 @@ pub enum Event {
         done: usize,
         total: usize,
     },
+    /// The device was lost or broke, for this reason: the model is loaded again, and the answer then goes on.
+    Rebuild(String),
     /// Every new id, the one that ends the answer included.
     Token(u32),
     /// A piece of the answer, never with half a character.

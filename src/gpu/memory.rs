@@ -89,12 +89,7 @@ impl Gpu {
             Memory::Buffer(_) => (0, bytes),
             Memory::Image(..) => (offset_bytes % row_bytes, (end_row - first_row) * row_bytes),
         };
-        let staging = self.0.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("readback"),
-            size,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let staging = self.staging(size);
         let mut encoder = self.0.device.create_command_encoder(&Default::default());
         match &tensor.memory {
             Memory::Buffer(buffer) => encoder.copy_buffer_to_buffer(buffer, offset_bytes, &staging, 0, bytes),
@@ -107,8 +102,37 @@ impl Gpu {
                 wgpu::Extent3d { width: IMAGE_WIDTH as u32, height: (end_row - first_row) as u32, depth_or_array_layers: 1 },
             ),
         }
+        self.land(encoder, staging, begin as usize..(begin + bytes) as usize)
+    }
+
+    /// Starts reading runs of bytes (tensor, offset, length) that lie in buffers, one after another, as [`Self::download`] does.
+    pub fn download_runs(&self, runs: &[(&Tensor, u64, u64)]) -> Download {
+        let size = runs.iter().map(|(.., bytes)| bytes).sum();
+        let staging = self.staging(size);
+        let mut encoder = self.0.device.create_command_encoder(&Default::default());
+        let mut done = 0;
+        for &(tensor, offset_bytes, bytes) in runs {
+            let Memory::Buffer(buffer) = &tensor.memory else { panic!("{tensor:?} does not lie in a buffer") };
+            assert!(offset_bytes + bytes <= tensor.size_bytes(), "read of {bytes} bytes at {offset_bytes} from {tensor:?}");
+            encoder.copy_buffer_to_buffer(buffer, offset_bytes, &staging, done, bytes);
+            done += bytes;
+        }
+        self.land(encoder, staging, 0..size as usize)
+    }
+
+    fn staging(&self, size: u64) -> wgpu::Buffer {
+        self.0.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("readback"),
+            size,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// Submits copies into `staging` and starts mapping it.
+    fn land(&self, encoder: wgpu::CommandEncoder, staging: wgpu::Buffer, wanted: std::ops::Range<usize>) -> Download {
         let submission = self.0.queue.submit([encoder.finish()]);
-        self.0.read_back_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.0.read_back_bytes.fetch_add(wanted.len() as u64, Ordering::Relaxed);
         let arrival = Arc::new(Mutex::new(Arrival::default()));
         let there = arrival.clone();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
@@ -118,7 +142,6 @@ impl Gpu {
                 waker.wake();
             }
         });
-        let wanted = begin as usize..(begin + bytes) as usize;
         Download { gpu: self.clone(), staging, wanted, submission, arrival }
     }
 

@@ -62,6 +62,13 @@ impl Gpu {
         }
     }
 
+    /// Takes the device from all who share it and frees its memory, as a driver that resets it does: from now on everything
+    /// fails, with [`GpuError::Lost`] where nothing was wrong before.
+    pub fn destroy(&self) {
+        lock(&self.0.fault).get_or_insert_with(|| GpuError::Lost("it was given up".into()));
+        self.0.device.destroy();
+    }
+
     /// Bytes of device memory that tensors hold now.
     pub fn held_bytes(&self) -> u64 {
         self.0.held.bytes()

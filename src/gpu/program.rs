@@ -75,23 +75,25 @@ impl Accessor {
         let Self { name, binding, .. } = self;
         let at = format!("@group(0) @binding({binding}) var");
         let texel = |i: &str| format!("vec2<u32>({i} % {IMAGE_WIDTH}u, {i} / {IMAGE_WIDTH}u)");
+        // Read as storage: llvmpipe fetches sampled texels by way of a function that looks up every lane's mip level.
+        let image = |format: &str| format!("{at} {name}: texture_storage_2d<{format}, read>;");
         let is_buffer = self.storage == Storage::Buffer;
         match self.form {
             Form::ReadQuads | Form::ReadQuadsU32 => {
-                let number = if self.form == Form::ReadQuads { "f32" } else { "u32" };
+                let (number, format) = if self.form == Form::ReadQuads { ("f32", "rgba32float") } else { ("u32", "rgba32uint") };
                 let (variable, value) = match is_buffer {
                     true => (format!("{at}<storage, read> {name}: array<vec4<{number}>>;"), format!("{name}[i]")),
-                    false => (format!("{at} {name}: texture_2d<{number}>;"), format!("textureLoad({name}, {}, 0)", texel("i"))),
+                    false => (image(format), format!("textureLoad({name}, {})", texel("i"))),
                 };
                 format!("{variable}\nfn {name}_at(i: u32) -> vec4<{number}> {{ return {value}; }}\n")
             }
             Form::ReadWords => {
                 let (variable, value) = match self.storage {
                     Storage::Buffer => (format!("{at}<storage, read> {name}: array<u32>;"), format!("{name}[i]")),
-                    Storage::WordImage => (format!("{at} {name}: texture_2d<u32>;"), format!("textureLoad({name}, {}, 0).x", texel("i"))),
+                    Storage::WordImage => (image("r32uint"), format!("textureLoad({name}, {}).x", texel("i"))),
                     Storage::Image => {
-                        let quad = format!("textureLoad({name}, {}, 0)", texel("(i / 4u)"));
-                        (format!("{at} {name}: texture_2d<f32>;"), format!("bitcast<vec4<u32>>({quad})[i % 4u]"))
+                        let quad = format!("textureLoad({name}, {})", texel("(i / 4u)"));
+                        (image("rgba32float"), format!("bitcast<vec4<u32>>({quad})[i % 4u]"))
                     }
                 };
                 format!("{variable}\nfn {name}_at(i: u32) -> u32 {{ return {value}; }}\n")

@@ -5,7 +5,7 @@
 use super::activations::Activations;
 use super::arrange::Columns;
 use super::weights::{Attention, Ffn, Mlp, Moe, Weights};
-use super::{Cache, ModelConfig, Trace};
+use super::{Cache, ModelConfig, Trace, Watch};
 use crate::gpu::{Recorder, Tensor};
 use crate::kernels::*;
 
@@ -16,6 +16,7 @@ pub struct Step<'a> {
     pub cache: &'a Cache,
     pub s: &'a Activations,
     pub trace: Option<&'a Trace>,
+    pub watch: Option<&'a Watch>,
     /// Rows that are fed.
     pub rows: Rows,
     /// Rows whose logits are wanted.
@@ -50,7 +51,11 @@ impl Step<'_> {
             r.run(RmsNorm { x, weight: &weights.norm, y, listed, count: outputs.count, dim: config.hidden, eps: config.rms_eps });
             r.run(linear(y, weights.head(), &s.logits, outputs));
             let (logits, sampling, batch, sampled) = (&s.logits, &s.sampling, &s.batch, &s.sampled);
-            r.run(Sample { logits, sampling, listed: &s.listed, batch, sampled, outputs: outputs.count, rows: outputs });
+            let (listed, count) = (&s.listed, outputs.count);
+            r.run(Sample { logits, sampling, listed, batch, sampled, outputs: count, rows: outputs });
+            if let Some(Watch { ids, shares, .. }) = self.watch {
+                r.run(TopCandidates { logits, sampling, listed, batch, sampled, ids, shares, outputs: count, rows: outputs });
+            }
         }
     }
 
@@ -131,7 +136,8 @@ impl Step<'_> {
         let Some(moe) = &config.moe else { return };
         let slots = moe.top_k + w.shared_experts;
         let all_experts = moe.experts + w.shared_experts;
-        let [chosen, weights] = [&s.chosen, &s.chosen_weights].map(|all| all.view(&[all.shape[0], slots]));
+        let (chosen, weights) = self.watch.and_then(|watch| watch.routing(layer)).unwrap_or((&s.chosen, &s.chosen_weights));
+        let [chosen, weights] = [chosen, weights].map(|all| all.view(&[all.shape[0], slots]));
         let [h, expert_y] = [&s.expert_h, &s.expert_y].map(|all| all.view(&[all.shape[0], slots, all.shape[2]]));
         let logits = s.router_logits.view(&[s.router_logits.shape[0], moe.experts]);
         let router = match input.norm {

@@ -13,6 +13,7 @@ mod llama;
 mod load;
 mod rotary;
 mod shapes;
+mod watch;
 mod weights;
 
 pub use activations::{Activations, Room};
@@ -22,6 +23,7 @@ pub use error::ModelError;
 pub use forward::Step;
 pub use load::LoadProgress;
 pub use rotary::Rotary;
+pub use watch::{Seen, Watch};
 
 use crate::checkpoint::{Checkpoint, WeightFormat};
 use crate::gpu::{Gpu, GpuError, Tensor};

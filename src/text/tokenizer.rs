@@ -256,6 +256,11 @@ impl Tokenizer {
         self.texts.get(&id).map(String::as_str)
     }
 
+    /// A token by itself, control tokens written out; bytes that are no whole character become U+FFFD.
+    pub fn piece(&self, id: u32) -> Option<String> {
+        self.pieces.get(id).ok().map(|(bytes, _)| String::from_utf8_lossy(bytes).into_owned())
+    }
+
     /// True for control tokens, which `decode` leaves out.
     pub fn is_special(&self, id: u32) -> bool {
         matches!(self.pieces.get(id), Ok((_, Kind::Special)))

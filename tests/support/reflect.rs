@@ -53,7 +53,9 @@ pub fn reflect(program: &Program) -> Result<Reflected, String> {
             AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => Access::Write,
             AddressSpace::Storage { .. } => Access::Read,
             AddressSpace::Handle => match module.types[global.ty].inner {
-                TypeInner::Image { class: naga::ImageClass::Storage { .. }, .. } => Access::Write,
+                TypeInner::Image { class: naga::ImageClass::Storage { access, .. }, .. } if access.contains(naga::StorageAccess::STORE) => {
+                    Access::Write
+                }
                 _ => Access::Read,
             },
             other => return Err(format!("binding {}: {other:?}", binding.binding)),

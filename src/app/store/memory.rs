@@ -58,6 +58,10 @@ impl Store for MemoryStore {
         Ok(hits)
     }
 
+    fn move_to(&mut self, folder: &std::path::Path) -> Result<(), StoreError> {
+        Err(StoreError::Other(format!("{}: the chats are in memory only and cannot be moved", folder.display())))
+    }
+
     fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
         Ok(false)
     }

@@ -5,7 +5,7 @@ mod memory;
 mod schema;
 mod sqlite;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use memory::MemoryStore;
 pub use sqlite::{FILE, SqliteStore};
@@ -68,6 +68,11 @@ pub trait Store {
     fn write(&mut self, changes: &[Change]) -> Result<(), StoreError>;
     /// Finds messages and titles that have every word of `query`, newest first.
     fn search(&mut self, query: &str, limit: usize) -> Result<Vec<Hit>, StoreError>;
+    /// Moves to another folder: to the chats that are there, else with a copy of everything.
+    ///
+    /// # Errors
+    /// A folder that cannot be used; the store then stays where it is.
+    fn move_to(&mut self, folder: &Path) -> Result<(), StoreError>;
     /// Whether another window wrote since the last call.
     fn changed_elsewhere(&mut self) -> Result<bool, StoreError>;
 }

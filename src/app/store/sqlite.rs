@@ -21,6 +21,8 @@ pub const FILE: &str = "fathom.db";
 const BUSY: Duration = Duration::from_millis(100);
 /// Files up to this size are checked whole at start; larger ones when something in them turns out wrong.
 const CHECKED_BYTES: u64 = 32 << 20;
+/// How a database begins.
+const HEADER: &[u8] = b"SQLite format 3\0";
 /// Words of at least so many characters are found by the index; shorter ones by reading.
 const INDEXED_CHARS: usize = 3;
 
@@ -60,21 +62,9 @@ impl SqliteStore {
         &self.path
     }
 
-    /// Copies everything into a new file.
-    ///
-    /// # Errors
-    /// A file that is there already; a disk that refuses.
-    pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
-        if path.exists() {
-            return Err(StoreError::Other(format!("{}: expected no such file yet, found one", path.display())));
-        }
+    fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
         let name = path.to_str().ok_or_else(|| StoreError::Other(format!("{}: expected a name in UTF-8", path.display())))?;
-        self.connection.execute("VACUUM INTO ?1", [name]).map_err(|error| told(&error))?;
-        // The copy is not yet a file of ours by its number alone.
-        connect(path).map(drop).map_err(|trouble| match trouble {
-            Trouble::Damaged(reason) => StoreError::Other(reason),
-            Trouble::Refused(error) => error,
-        })
+        self.connection.execute("VACUUM INTO ?1", [name]).map(drop).map_err(|error| told(&error))
     }
 
     /// Runs something on the connection. A damaged file is set aside, a new one begun, and the damage told.
@@ -136,6 +126,15 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Opens a file of ours at this version: made, or brought there by the steps it lacks.
 fn connect(path: &Path) -> Result<Connection, Trouble> {
+    // SQLite takes a file too short for its header as an empty one, and would write over it.
+    let begins_well = |file: std::fs::File| {
+        let mut header = vec![];
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, HEADER.len() as u64), &mut header).is_ok()
+            && (header.is_empty() || header == HEADER)
+    };
+    if std::fs::File::open(path).is_ok_and(|file| !begins_well(file)) {
+        return Err(Trouble::Damaged("file is not a database".into()));
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -313,6 +312,28 @@ impl Store for SqliteStore {
             hits.truncate(limit);
             Ok(hits)
         })
+    }
+
+    fn move_to(&mut self, folder: &Path) -> Result<(), StoreError> {
+        let refused = |error: std::io::Error| StoreError::Other(format!("{}: {error}", folder.display()));
+        std::fs::create_dir_all(folder).map_err(refused)?;
+        let path = folder.join(FILE);
+        if !path.exists() {
+            // Under another name first: half a copy is never taken for the chats.
+            let part = folder.join(format!("{FILE}.{}.part", std::process::id()));
+            let copied = self.copy_to(&part).and_then(|()| std::fs::rename(&part, &path).map_err(refused));
+            if copied.is_err() {
+                // What could not be copied whole is of no use; that it is gone matters less than why.
+                let _ = std::fs::remove_file(&part);
+            }
+            copied?;
+        }
+        let connection = connect(&path).map_err(|trouble| match trouble {
+            Trouble::Damaged(reason) => StoreError::Other(format!("{}: damaged: {reason}", path.display())),
+            Trouble::Refused(error) => error,
+        })?;
+        *self = Self::over(&path, connection);
+        Ok(())
     }
 
     fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {

@@ -274,15 +274,23 @@ fn two_windows_see_each_other_and_wait_their_turn() {
 }
 
 #[test]
-fn a_copy_is_whole_and_never_over_another_file() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_store_moves_with_everything_or_to_what_is_there() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut store = open(folder.path());
     put(&mut store, 1, &[(10, "words")]);
-    let to = folder.path().join("copy.db");
-    store.copy_to(&to).unwrap();
-    let (mut copy, _) = SqliteStore::open(&to).unwrap();
-    assert_eq!((copy.chats().unwrap(), copy.search("words", 9).unwrap().len()), (store.chats().unwrap(), 1));
-    assert!(store.copy_to(&to).unwrap_err().to_string().contains("expected no such file yet"));
+    let to = elsewhere.path().join("deep/er");
+    store.move_to(&to).unwrap();
+    assert_eq!((store.chats().unwrap().len(), store.search("words", 9).unwrap().len()), (1, 1));
+    put(&mut store, 2, &[(20, "only here")]);
+    assert_eq!((open(&to).chats().unwrap().len(), open(folder.path()).chats().unwrap().len()), (2, 1));
+    // Back to what is there, which nothing is copied over.
+    store.move_to(folder.path()).unwrap();
+    assert_eq!(store.chats().unwrap().len(), 1);
+    // A file is no folder: it stays where it is.
+    std::fs::write(elsewhere.path().join("file"), b"x").unwrap();
+    assert!(store.move_to(&elsewhere.path().join("file")).is_err());
+    assert_eq!(store.chats().unwrap().len(), 1);
+    assert!(MemoryStore::default().move_to(&to).is_err());
 }
 
 #[test]

@@ -20,7 +20,6 @@ pub trait Backend: Sized {
     fn kernel_times(&mut self) -> Result<Option<Vec<KernelTime>>, EngineError>;
     /// What broke the device, if something did.
     fn fault(&self) -> Option<String>;
-    fn rebuilds(&self) -> u32;
 }
 
 impl Backend for Engine {
@@ -70,9 +69,5 @@ impl Backend for Engine {
 
     fn fault(&self) -> Option<String> {
         self.gpu().fault().err().map(|error| error.to_string())
-    }
-
-    fn rebuilds(&self) -> u32 {
-        self.rebuilds()
     }
 }

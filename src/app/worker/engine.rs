@@ -266,7 +266,7 @@ impl<B: Backend> Hall<B> {
         let Some(engine) = &mut self.engine else {
             return self.reports.send(failed("no model is open: choose one".into()));
         };
-        let (before, rebuilds) = (engine.info().context, engine.rebuilds());
+        let before = engine.info().context;
         let sized = engine.set_context(context.or(self.options.context));
         let now = engine.info().context;
         if now != before {
@@ -283,9 +283,6 @@ impl<B: Backend> Hall<B> {
             Event::Failed(_) => {}
             event => reports.send(Report::Answer { ticket, event }),
         });
-        if engine.rebuilds() != rebuilds {
-            reports.send(Report::Recovered);
-        }
         let held_bytes = engine.info().held_bytes;
         reports.send(Report::Memory { held_bytes });
         match result {

@@ -119,8 +119,6 @@ pub enum Report {
         ticket: Option<Ticket>,
         reason: String,
     },
-    /// The engine lost its device within an answer and built it anew by itself; the answer went on.
-    Recovered,
     /// The engine works again.
     Rebuilt {
         model: Box<ModelInfo>,

@@ -22,7 +22,6 @@ struct Fake {
     name: String,
     context: Option<usize>,
     fault: Option<String>,
-    rebuilds: u32,
 }
 
 impl Drop for Fake {
@@ -67,7 +66,7 @@ impl Backend for Fake {
         }
         let alive = ALIVE.fetch_add(1, Ordering::SeqCst) + 1;
         MOST_ALIVE.fetch_max(alive, Ordering::SeqCst);
-        Ok(Self { name, context: options.context, fault: None, rebuilds: 0 })
+        Ok(Self { name, context: options.context, fault: None })
     }
 
     fn info(&self) -> ModelInfo {
@@ -92,7 +91,6 @@ impl Backend for Fake {
                 self.fault = Some("the device was lost: gone".into());
                 return failed(GpuError::Lost("gone".into()));
             }
-            "recover" => self.rebuilds += 1,
             "fill" => return failed(GpuError::OutOfMemory(Some("8 GB".into()))),
             "forever" => {
                 while !cancel.is_cancelled() {
@@ -127,10 +125,6 @@ impl Backend for Fake {
 
     fn fault(&self) -> Option<String> {
         self.fault.clone()
-    }
-
-    fn rebuilds(&self) -> u32 {
-        self.rebuilds
     }
 }
 
@@ -277,8 +271,6 @@ fn what_breaks_the_engine_builds_it_anew() {
     bench.ask(&["fill"], None);
     let seen = bench.until("answer failed: the device ran out of memory (8 GB)");
     assert!(!seen.iter().any(|report| report.starts_with("broken")), "{seen:?}");
-    bench.ask(&["recover"], None);
-    assert!(bench.until("done Eos").contains(&"Recovered".to_string()));
     // No way back: that is told, and the next opening may work again.
     NO_DEVICE.store(true, Ordering::SeqCst);
     bench.ask(&["lose"], None);
