@@ -361,7 +361,8 @@ fn settings_change_the_chat_the_program_and_the_device() {
     window.run();
     assert_eq!(window.state().app.settings.theme, Theme::Dark);
     click(&mut window, "Add a folder…");
-    assert_eq!(window.state().dialogs.asked(), [Ask::AddModelFolder]);
+    click(&mut window, "Change…");
+    assert_eq!(window.state().dialogs.asked(), [Ask::AddModelFolder, Ask::DataFolder]);
 
     window.get_by_role_and_label(Role::Tab, "Device").click();
     window.run();

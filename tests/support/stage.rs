@@ -58,7 +58,7 @@ impl Stage {
         let (worker, script) = ScriptedWorker::new();
         let clock = Arc::new(AtomicI64::new(NOW_MS));
         let now = clock.clone();
-        let places = Places { data: Some(PathBuf::from("/home/ada/.local/share/fathom")) };
+        let places = Places { data: Some(PathBuf::from("/home/ada/.local/share/fathom")), ..Places::default() };
         let mut app = App::new(Box::new(MemoryStore::default()), Box::new(worker), Box::new(move || now.load(Ordering::Relaxed)), places);
         let settings = Settings { theme, language: Language::English, ..app.settings.clone() };
         app.apply(Command::SetSettings(Box::new(settings)));

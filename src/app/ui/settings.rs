@@ -297,7 +297,10 @@ fn general(ui: &mut Ui, app: &App, view: &mut View) {
         }
     });
     widgets::caption(ui, texts.chats);
-    row(ui, texts.data_folder, "", |ui| {
+    row(ui, texts.data_folder, texts.data_folder_hint, |ui| {
+        if widgets::plain_button(ui, texts.change_folder).clicked() {
+            view.asks.push(Ask::DataFolder);
+        }
         let folder = app.places.data.as_ref().map_or_else(|| texts.in_memory.to_owned(), |folder| folder.display().to_string());
         let palette = theme::palette(ui);
         ui.add(egui::Label::new(RichText::new(folder).color(palette.text_weak)).truncate().selectable(true));
