@@ -24,7 +24,7 @@ type Window = Harness<'static, Stage>;
 /// Drawn, but by no GPU.
 fn window(stage: Stage) -> Window {
     let mut window =
-        Harness::builder().with_size([1100.0, 760.0]).with_max_steps(24).build_ui_state(|ui, stage: &mut Stage| stage.frame(ui), stage);
+        Harness::builder().with_size([1100.0, 760.0]).with_max_steps(120).build_ui_state(|ui, stage: &mut Stage| stage.frame(ui), stage);
     window.run();
     window.state_mut().commands.clear();
     window
@@ -37,6 +37,18 @@ fn commands(window: &mut Window) -> Vec<Command> {
 fn click(window: &mut Window, name: &str) {
     window.get_by_role_and_label(Role::Button, name).click();
     window.run();
+}
+
+/// Whether this is written anywhere.
+fn see(window: &Window, text: &str) -> bool {
+    window.query_all_by_label_contains(text).next().is_some()
+}
+
+/// Puts the keyboard's focus there.
+fn focus(window: &mut Window, role: Role, name: &str) {
+    window.get_by_role_and_label(role, name).focus();
+    window.run();
+    assert!(window.get_by_role_and_label(role, name).is_focused(), "{name} has not the focus");
 }
 
 fn press(window: &mut Window, modifiers: Modifiers, key: Key) {
@@ -106,7 +118,7 @@ fn progress_is_shown_while_the_prompt_is_read() {
     let (ticket, _) = stage.script.next_answer().unwrap();
     stage.script.event(ticket, Event::Prefill { done: 512, total: 2048 });
     let window = window(stage);
-    window.get_by_label("Reading: 512 of 2,048 tokens");
+    assert!(see(&window, "Reading: 512 of 2,048 tokens"));
 }
 
 #[test]
@@ -163,23 +175,32 @@ fn answers_and_code_are_copied() {
     let mut stage = Stage::with_model(Light);
     stage.exchange("One", "Text\n\n```rust\nfn main() {}\n```");
     let mut window = window(stage);
-    let copied = |window: &Window| {
-        window.output().platform_output.commands.iter().find_map(|command| match command {
-            egui::OutputCommand::CopyText(text) => Some(text.clone()),
-            _ => None,
+    let mut copied = |name: &str| {
+        window.get_by_role_and_label(Role::Button, name).click();
+        // The click's events are spread over several frames.
+        (0..6).find_map(|_| {
+            window.step();
+            window.output().platform_output.commands.iter().find_map(|command| match command {
+                egui::OutputCommand::CopyText(text) => Some(text.clone()),
+                _ => None,
+            })
         })
     };
-    window.get_by_role_and_label(Role::Button, "Copy answer").click();
+    assert_eq!(copied("Copy answer").as_deref(), Some("Text\n\n```rust\nfn main() {}\n```"));
+    assert_eq!(copied("Copy code").as_deref(), Some("fn main() {}"));
     window.step();
-    window.step();
-    assert_eq!(copied(&window).as_deref(), Some("Text\n\n```rust\nfn main() {}\n```"));
+    assert!(see(&window, "Copied"));
+}
+
+#[test]
+fn an_idle_window_sleeps() {
+    let mut stage = Stage::with_model(Light);
+    stage.exchange("One", scenes::MIXED);
+    let mut window = window(stage);
     window.run();
-    window.get_by_role_and_label(Role::Button, "Copy code").click();
-    window.step();
-    window.step();
-    assert_eq!(copied(&window).as_deref(), Some("fn main() {}"));
-    window.run_ok();
-    window.get_by_role_and_label(Role::Button, "Copied");
+    let root = &window.output().viewport_output[&egui::ViewportId::ROOT];
+    let slept = root.repaint_delay;
+    assert!(slept >= std::time::Duration::from_secs(1), "it wakes after {slept:?}");
 }
 
 #[test]
@@ -205,8 +226,7 @@ fn chats_are_opened_renamed_pinned_and_deleted_from_the_sidebar() {
     let id = window.state().app.chat().id();
     commands(&mut window);
 
-    window.get_by_role_and_label(Role::Button, title).focus();
-    window.run();
+    focus(&mut window, Role::Button, title);
     press(&mut window, Modifiers::NONE, Key::F2);
     press(&mut window, Modifiers::COMMAND, Key::A);
     type_text(&mut window, "Lettre");
@@ -215,11 +235,10 @@ fn chats_are_opened_renamed_pinned_and_deleted_from_the_sidebar() {
 
     let more = |window: &mut Window, item: &str| {
         click(window, "More for this chat");
-        window.get_by_label_contains(item).click();
-        window.run();
+        click(window, item);
     };
     more(&mut window, "Pin");
-    more(&mut window, "Export as Markdown");
+    more(&mut window, "Export as Markdown…");
     assert_eq!(window.state().dialogs.asked(), [Ask::Export { chat: id, format: Format::Markdown, name: "Lettre".to_owned() }]);
     more(&mut window, "Delete");
     assert_eq!(commands(&mut window), [Command::PinChat(id, true), Command::DeleteChat(id)]);
@@ -246,8 +265,7 @@ fn a_search_finds_words_in_all_messages_and_ends() {
     window.get_by_label_contains("They meander towards").click();
     window.run();
     assert_eq!(window.state().app.chat().head.title, "About rivers");
-    window.get_by_role_and_label(Role::SearchInput, "Search").focus();
-    window.run();
+    focus(&mut window, Role::SearchInput, "Search");
     press(&mut window, Modifiers::NONE, Key::Escape);
     assert_eq!(window.state().app.search.query, "");
     window.get_by_role_and_label(Role::Button, "About hills");
@@ -283,7 +301,7 @@ fn models_are_picked_opened_cancelled_and_unloaded() {
     press(&mut window, Modifiers::COMMAND, Key::M);
     scenes::models(window.state_mut());
     window.run();
-    window.get_by_label_contains("ends at byte 812,646,400");
+    assert!(see(&window, "ends at byte 812,646,400"));
     click(&mut window, "Open Moonlight-16B-A3B-Instruct");
     assert!(
         commands(&mut window)
@@ -302,10 +320,8 @@ fn models_are_picked_opened_cancelled_and_unloaded() {
     press(&mut window, Modifiers::COMMAND, Key::M);
     click(&mut window, "Unload");
     assert_eq!(commands(&mut window).last(), Some(&Command::UnloadModel));
-    window.get_by_label_contains("Open a file").click();
-    window.run();
-    window.get_by_label_contains("Open a folder").click();
-    window.run();
+    click(&mut window, "Open a file…");
+    click(&mut window, "Open a folder…");
     assert_eq!(window.state().dialogs.asked(), [Ask::ModelFile, Ask::ModelFolder]);
     window.state().dialogs.choose(Ask::ModelFile.answered("/models/a.gguf".into()));
     window.run();
@@ -316,12 +332,10 @@ fn models_are_picked_opened_cancelled_and_unloaded() {
 fn settings_change_the_chat_the_program_and_the_device() {
     let mut window = window(Stage::with_model(Light));
     press(&mut window, Modifiers::COMMAND, Key::Comma);
-    window.get_by_role_and_label(Role::MultilineTextInput, "Instructions").focus();
-    window.run();
+    focus(&mut window, Role::MultilineTextInput, "Instructions");
     type_text(&mut window, "Be brief.");
     assert_eq!(window.state().app.chat().head.settings.system, "Be brief.");
-    window.get_by_role_and_label(Role::TextInput, "Name of a preset").focus();
-    window.run();
+    focus(&mut window, Role::TextInput, "Name of a preset");
     type_text(&mut window, "Brief");
     click(&mut window, "Save as preset");
     assert_eq!(window.state().app.presets.len(), 1);
@@ -347,7 +361,8 @@ fn settings_change_the_chat_the_program_and_the_device() {
     window.run();
     assert_eq!(window.state().app.settings.theme, Theme::Dark);
     click(&mut window, "Add a folder…");
-    assert_eq!(window.state().dialogs.asked(), [Ask::AddModelFolder]);
+    click(&mut window, "Change…");
+    assert_eq!(window.state().dialogs.asked(), [Ask::AddModelFolder, Ask::DataFolder]);
 
     window.get_by_role_and_label(Role::Tab, "Device").click();
     window.run();
@@ -415,7 +430,7 @@ fn dropped_files_are_attached_and_dropped_models_opened() {
 #[test]
 fn banners_tell_and_are_dismissed() {
     let mut window = window(scenes::error(Light));
-    window.get_by_label_contains("The device was lost. The model is loaded again");
+    assert!(see(&window, "The device was lost. The model is loaded again"));
     assert!(matches!(window.state().app.notices[..], [(_, Notice::Rebuilding { .. })]));
     click(&mut window, "Dismiss");
     assert!(window.state().app.notices.is_empty());
@@ -434,7 +449,7 @@ fn a_chat_that_is_too_long_asks_what_to_do() {
         let (ticket, _) = stage.script.next_answer().unwrap();
         stage.script.report(Report::TooLong { ticket, tokens: 8400, context: 8192, drop: 2 });
         let mut window = window(stage);
-        window.get_by_label_contains("This chat has 8,400 tokens; the context holds 8,192.");
+        assert!(see(&window, "This chat has 8,400 tokens; the context holds 8,192."));
         commands(&mut window);
         click(&mut window, button);
         assert_eq!(commands(&mut window), [expected]);
@@ -444,7 +459,7 @@ fn a_chat_that_is_too_long_asks_what_to_do() {
 #[test]
 fn the_inside_view_opens_and_tells_of_the_word_under_the_pointer() {
     let mut window = window(scenes::inside(Dark));
-    window.get_by_label("Experts used");
+    assert!(see(&window, "Experts used"));
     let place = window.get_by_label_contains("The Moon pulls").rect();
     window.hover_at(place.left_top() + egui::vec2(14.0, 12.0));
     window.run_steps(4);
@@ -455,7 +470,7 @@ fn the_inside_view_opens_and_tells_of_the_word_under_the_pointer() {
     assert_eq!(commands(&mut window), [Command::MeasureKernels]);
     press(&mut window, Modifiers::COMMAND, Key::I);
     assert!(!window.state().app.settings.inside);
-    assert!(window.query_by_label("Experts used").is_none());
+    assert!(!see(&window, "Experts used"));
     click(&mut window, "Inside the model");
     assert!(window.state().app.settings.inside);
 }
@@ -486,13 +501,7 @@ fn a_long_answer_keeps_its_newest_line_in_view_until_the_reader_scrolls() {
     window.run();
     window.get_by_label("the newest line");
     window.hover_at(egui::pos2(700.0, 400.0));
-    let unit = egui::MouseWheelUnit::Point;
-    window.event(egui::Event::MouseWheel {
-        unit,
-        delta: egui::vec2(0.0, 2500.0),
-        phase: egui::TouchPhase::Move,
-        modifiers: Modifiers::NONE,
-    });
+    window.event(stage::wheel(2500.0));
     window.run_ok();
     assert!(window.query_by_label("the newest line").is_none(), "the reader went back");
     window.state().script.text(ticket, "\n\nnewer still");
@@ -522,13 +531,7 @@ fn hostile_text_is_drawn_like_any_other() {
     let mut window = window(stage);
     window.hover_at(egui::pos2(700.0, 300.0));
     for _ in 0..30 {
-        let unit = egui::MouseWheelUnit::Point;
-        window.event(egui::Event::MouseWheel {
-            unit,
-            delta: egui::vec2(0.0, 1500.0),
-            phase: egui::TouchPhase::Move,
-            modifiers: Modifiers::NONE,
-        });
+        window.event(stage::wheel(1500.0));
         window.step();
     }
 }

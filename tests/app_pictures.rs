@@ -14,9 +14,12 @@ use eframe::egui;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
 use fathom::app::Theme::{Dark, Light};
-use stage::{Stage, harness};
+use stage::{Fonts, Stage, harness};
 
-const SMALL: [f32; 2] = [860.0, 560.0];
+const SMALL: [f32; 2] = [760.0, 500.0];
+const USUAL: [f32; 2] = [1180.0, 760.0];
+/// For a whole answer with a formula, code and a table.
+const TALL: [f32; 2] = [1180.0, 900.0];
 
 /// Opens the dialog that this shortcut opens.
 fn press(harness: &mut Harness<'_, Stage>, modifiers: egui::Modifiers, key: egui::Key) {
@@ -42,7 +45,7 @@ fn palette(harness: &mut Harness<'_, Stage>) {
 fn main_states_look_as_they_did() {
     let mut all = egui_kittest::SnapshotResults::new();
     let mut add = |name: &str, stage: Stage, prepare: &dyn Fn(&mut Harness<'_, Stage>)| {
-        let mut harness = harness(SMALL, 1.0, stage);
+        let mut harness = harness(SMALL, 1.0, Fonts::Bundled, stage);
         prepare(&mut harness);
         harness.snapshot(name);
         all.extend_harness(&mut harness);
@@ -67,36 +70,29 @@ fn screenshots() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/screenshots");
     std::fs::create_dir_all(&folder).unwrap();
     let only = std::env::var("ONLY").unwrap_or_default();
-    let take = |name: &str, stage: fn(fathom::app::Theme) -> Stage, theme, prepare: &dyn Fn(&mut Harness<'_, Stage>)| {
+    let take = |name: &str, size, stage: fn(fathom::app::Theme) -> Stage, theme, prepare: &dyn Fn(&mut Harness<'_, Stage>)| {
         if !only.is_empty() && !only.split(',').any(|wanted| wanted == name) {
             return;
         }
-        let mut harness = harness([1180.0, 760.0], 1.25, stage(theme));
-        with_system_fonts(&mut harness);
+        let mut harness = harness(size, 1.25, Fonts::System, stage(theme));
         prepare(&mut harness);
         harness.run();
         let image = harness.render().unwrap();
         write_quantised(&folder.join(format!("{name}.png")), &image);
     };
     let nothing = |_: &mut Harness<'_, Stage>| ();
-    take("empty", scenes::empty, Dark, &nothing);
-    take("streaming", scenes::streaming, Dark, &nothing);
-    take("thinking", scenes::thinking, Light, &nothing);
-    take("mixed", scenes::mixed, Light, &nothing);
-    take("mixed-dark", scenes::mixed, Dark, &nothing);
-    take("branches", scenes::branches, Light, &nothing);
-    take("inside", scenes::inside, Dark, &hover_a_word);
-    take("settings", scenes::thinking, Light, &settings);
-    take("models", scenes::empty, Dark, &models);
-    take("palette", scenes::streaming, Light, &palette);
-    take("error", scenes::error, Dark, &nothing);
-    take("chinese", scenes::chinese, Light, &nothing);
-}
-
-fn with_system_fonts(harness: &mut Harness<'_, Stage>) {
-    let fonts = egui_system_font_provider::SystemFontProvider::new().with_locale(Some("zh-Hans"));
-    harness.ctx.add_font_provider(std::sync::Arc::new(fonts));
-    harness.run();
+    take("empty", USUAL, scenes::empty, Dark, &nothing);
+    take("streaming", USUAL, scenes::streaming, Dark, &nothing);
+    take("thinking", USUAL, scenes::thinking, Light, &nothing);
+    take("mixed", TALL, scenes::mixed, Light, &nothing);
+    take("mixed-dark", TALL, scenes::mixed, Dark, &nothing);
+    take("branches", USUAL, scenes::branches, Light, &nothing);
+    take("inside", TALL, scenes::inside, Dark, &hover_a_word);
+    take("settings", USUAL, scenes::thinking, Light, &settings);
+    take("models", USUAL, scenes::empty, Dark, &models);
+    take("palette", USUAL, scenes::streaming, Light, &palette);
+    take("error", USUAL, scenes::error, Dark, &nothing);
+    take("chinese", USUAL, scenes::chinese, Light, &nothing);
 }
 
 fn hover_a_word(harness: &mut Harness<'_, Stage>) {
@@ -169,12 +165,6 @@ fn frame_times() {
     let mut harness = unseen(long(5000));
     harness.hover_at(egui::pos2(700.0, 400.0));
     measure("5,000 messages, scrolling", &mut harness, &mut |harness, _| {
-        let unit = egui::MouseWheelUnit::Point;
-        harness.event(egui::Event::MouseWheel {
-            unit,
-            delta: egui::vec2(0.0, 900.0),
-            phase: egui::TouchPhase::Move,
-            modifiers: egui::Modifiers::NONE,
-        });
+        harness.event(stage::wheel(900.0));
     });
 }

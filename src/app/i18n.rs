@@ -277,6 +277,8 @@ texts! {
     zoom_hint: text, "Also by Ctrl + and Ctrl −.", "也可用 Ctrl + 和 Ctrl −。";
     chats: text, "Chats", "对话";
     data_folder: text, "Data folder", "数据文件夹";
+    data_folder_hint: text, "Chats that are in the chosen folder are used; an empty one gets a copy of these.", "若所选文件夹中已有对话则使用它们，否则复制当前对话。";
+    change_folder: text, "Change…", "更改…";
     in_memory: text, "in memory only", "仅在内存中";
     backup: text, "Backup", "备份";
     model_folders: text, "Folders with models", "模型文件夹";

@@ -210,10 +210,14 @@ fn style(palette: &Palette) -> egui::Style {
     spacing.slider_rail_height = 4.0;
     spacing.text_edit_width = 240.0;
     spacing.tooltip_width = 420.0;
+    // Dialogs limit themselves.
+    spacing.default_area_size = Vec2::new(640.0, 4000.0);
     spacing.scroll = ScrollStyle { bar_width: 8.0, floating_width: 4.0, ..ScrollStyle::floating() };
     style.interaction.tooltip_delay = 0.35;
     style.interaction.selectable_labels = false;
     style.url_in_tooltip = true;
+    // A caret that blinks would wake an idle window twice a second.
+    style.visuals.text_cursor.blink = false;
     style
 }
 

@@ -76,6 +76,7 @@ pub fn thinking(theme: Theme) -> Stage {
     stage.script.text(ticket, "The ball costs **0.05**.\n\nThe bat then costs 1.05, which is exactly 1 more, and together they cost 1.10.");
     stage.script.done(ticket, StopReason::Eos, STATS);
     stage.app.poll();
+    stage.count();
     stage.app.apply(Command::ShowReasoning(true));
     stage
 }
@@ -176,8 +177,8 @@ pub fn models(stage: &mut Stage) {
         Fit::Fits
     );
     stage.app.poll();
-    if let Some(ticket) = stage.script.take(|job| if let Job::Scan { ticket, .. } = job { Some(*ticket) } else { None }) {
-        stage.script.report(Report::Models { ticket, models });
+    while let Some(ticket) = stage.script.take(|job| if let Job::Scan { ticket, .. } = job { Some(*ticket) } else { None }) {
+        stage.script.report(Report::Models { ticket, models: models.clone() });
     }
     stage.app.poll();
 }

@@ -10,7 +10,7 @@ use eframe::egui;
 use egui_kittest::{Harness, SnapshotOptions};
 use fathom::app::store::MemoryStore;
 use fathom::app::ui::{Ask, Dialogs, View};
-use fathom::app::worker::{ModelInfo, Script, ScriptedWorker};
+use fathom::app::worker::{Job, ModelInfo, Report, Script, ScriptedWorker};
 use fathom::app::{App, Command, Language, Places, Settings, Theme};
 use fathom::engine::{Candidate, Event, LayerRouting, ModelInside, Stats, StopReason, TokenInside};
 
@@ -58,7 +58,7 @@ impl Stage {
         let (worker, script) = ScriptedWorker::new();
         let clock = Arc::new(AtomicI64::new(NOW_MS));
         let now = clock.clone();
-        let places = Places { data: Some(PathBuf::from("/home/ada/.local/share/fathom")) };
+        let places = Places { data: Some(PathBuf::from("/home/ada/.local/share/fathom")), ..Places::default() };
         let mut app = App::new(Box::new(MemoryStore::default()), Box::new(worker), Box::new(move || now.load(Ordering::Relaxed)), places);
         let settings = Settings { theme, language: Language::English, ..app.settings.clone() };
         app.apply(Command::SetSettings(Box::new(settings)));
@@ -103,6 +103,17 @@ impl Stage {
         self.script.text(ticket, answer);
         self.script.done(ticket, StopReason::Eos, STATS);
         self.app.poll();
+        self.count();
+    }
+
+    /// Counts the chat's tokens, as the worker does when it is asked.
+    pub fn count(&mut self) {
+        self.later(1000);
+        self.app.poll();
+        while let Some(ticket) = self.script.take(|job| if let Job::Count { ticket, .. } = job { Some(*ticket) } else { None }) {
+            self.script.report(Report::Counted { ticket, tokens: STATS.prompt_tokens + STATS.new_tokens });
+        }
+        self.app.poll();
     }
 
     /// A chat of the past.
@@ -123,8 +134,12 @@ impl Stage {
             ui.ctx().request_repaint();
             return;
         };
+        // The harness leaves a margin around what it draws, a window does not.
+        let whole = ui.ctx().content_rect();
+        let mut window = ui.new_child(egui::UiBuilder::new().max_rect(whole));
+        window.set_clip_rect(whole);
         let mut commands = vec![];
-        view.show(ui, &self.app, &mut commands);
+        view.show(&mut window, &self.app, &mut commands);
         for command in commands {
             self.commands.push(command.clone());
             self.app.apply(command);
@@ -142,8 +157,22 @@ pub fn options() -> SnapshotOptions {
     SnapshotOptions::new().threshold(1.5).max_failed_pixels(120)
 }
 
-pub fn harness(size: [f32; 2], scale: f32, stage: Stage) -> Harness<'static, Stage> {
+/// Which fonts there are beside the bundled ones.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fonts {
+    Bundled,
+    /// And the system's: what a user sees, but not the same everywhere.
+    System,
+}
+
+pub fn harness(size: [f32; 2], scale: f32, fonts: Fonts, stage: Stage) -> Harness<'static, Stage> {
     let builder = Harness::builder().with_size(size).with_pixels_per_point(scale).with_options(options()).with_max_steps(24);
+    let builder = builder.with_context_setup(move |ctx| {
+        if fonts == Fonts::System {
+            let provider = egui_system_font_provider::SystemFontProvider::new().with_locale(Some("zh-Hans"));
+            ctx.add_font_provider(Arc::new(provider));
+        }
+    });
     let mut harness = builder.wgpu().build_ui_state(|ui, stage: &mut Stage| stage.frame(ui), stage);
     harness.run();
     harness
@@ -192,4 +221,15 @@ pub fn token(dice: &mut Dice, inside: &ModelInside, text: &str, answer_end: usiz
         candidates,
         layers: layers.collect(),
     })
+}
+
+/// The wheel turned back by so many points.
+pub fn wheel(points: f32) -> egui::Event {
+    egui::Event::MouseWheel {
+        unit: egui::MouseWheelUnit::Point,
+        delta: egui::vec2(0.0, points),
+        phase: egui::TouchPhase::Move,
+        source: egui::MouseWheelSource::Unknown,
+        modifiers: egui::Modifiers::NONE,
+    }
 }

@@ -21,6 +21,8 @@ const CELL_PADDING: Vec2 = vec2(12.0, 7.0);
 const LEAST_COLUMN: f32 = 84.0;
 /// Lines of code that are laid out together.
 const CODE_CHUNK: usize = 40;
+/// Beside code in the line.
+pub const CODE_SPACE: f32 = 4.0;
 pub const CODE_HEADER: f32 = 32.0;
 pub const CODE_PADDING: f32 = 14.0;
 /// How far below the middle of a line the baseline stands, in em: a fact of Inter.
@@ -313,7 +315,6 @@ impl Setter<'_> {
             // There is no italic of the semi-bold: it is slanted.
             italics: style.emphasis && (style.strong || look.strong),
             strikethrough: if style.strike { Stroke::new(1.0, colour) } else { Stroke::NONE },
-            underline: if style.link.is_some() { Stroke::new(1.0, colour.gamma_multiply(0.5)) } else { Stroke::NONE },
             valign: Align::Center,
             ..TextFormat::default()
         }
@@ -325,6 +326,8 @@ impl Setter<'_> {
             ..LaidText::default()
         };
         let mut characters = 0;
+        // The ground of code is a little wider than its text.
+        let mut after_code = false;
         for inline in inlines {
             match inline {
                 Inline::Text { text: piece, style, at } => {
@@ -337,7 +340,9 @@ impl Setter<'_> {
                     if style.code {
                         text.codes.push(range);
                     }
-                    text.job.append(piece, 0.0, self.format(style, look));
+                    let space = if style.code != after_code { CODE_SPACE } else { 0.0 };
+                    after_code = style.code;
+                    text.job.append(piece, space, self.format(style, look));
                     characters += length;
                 }
                 Inline::Formula { latex, at } => {

@@ -12,7 +12,7 @@ use egui::{
 };
 
 use super::formula::Formulas;
-use super::layout::{CODE_HEADER, CODE_PADDING, Chunk, Laid, LaidText, Look, Part, Setter, Table, baseline, gap};
+use super::layout::{CODE_HEADER, CODE_PADDING, CODE_SPACE, Chunk, Laid, LaidText, Look, Part, Setter, Table, baseline, gap};
 use super::parse::{Normalized, normalized, parse};
 use crate::app::theme::{self, Palette};
 use crate::app::ui::{icons, widgets};
@@ -295,8 +295,14 @@ fn show_text(ui: &mut Ui, text: &LaidText, at: Pos2, palette: &Palette) -> Optio
     response.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::Label, true, galley.text()));
     for range in &text.codes {
         for rect in rects_of(&galley, range.clone(), at) {
-            let rect = Rect::from_center_size(rect.center(), vec2(rect.width() + 6.0, text.em * 1.36));
+            let rect = Rect::from_center_size(rect.center(), vec2(rect.width() + CODE_SPACE * 2.0 - 1.0, text.em * 1.36));
             ui.painter().rect_filled(rect, 5.0, palette.raised);
+        }
+    }
+    for (range, _) in &text.links {
+        for rect in rects_of(&galley, range.clone(), at) {
+            let y = rect.top() + baseline(rect.height(), text.em) + 2.5;
+            ui.painter().hline(rect.x_range(), y, Stroke::new(1.0, palette.accent.gamma_multiply(0.6)));
         }
     }
     let pointer = response.hover_pos().map(|pointer| {

@@ -90,7 +90,7 @@ fn strip(ui: &mut Ui, fill: Color32, colour: Color32, icon: &str, what: &str, re
         .fill(fill)
         .corner_radius(theme::RADIUS)
         .inner_margin(egui::Margin::symmetric(12, 6))
-        .outer_margin(egui::Margin { left: 16, right: 16, top: 8, bottom: 0 });
+        .outer_margin(egui::Margin { left: 16, right: 16, top: 4, bottom: 4 });
     let response = frame.show(ui, |ui| {
         ui.with_layout(Layout::right_to_left(Align::TOP), |ui| {
             buttons(ui);

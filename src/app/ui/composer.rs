@@ -72,7 +72,7 @@ fn field(ui: &mut Ui, app: &App, view: &mut View) {
     let mut text = app.chat().head.draft.text.clone();
     let focused = ui.memory(|memory| memory.has_focus(id));
     // Return sends; with shift it breaks the line.
-    let send = focused && view.overlay.is_none() && ui.input_mut(|input| input.consume_key(egui::Modifiers::NONE, Key::Enter));
+    let send = focused && view.overlay.is_none() && keys::entered(ui.ctx());
     if focused && text.is_empty() && ui.input(|input| input.key_pressed(Key::ArrowUp) && input.modifiers.is_none()) {
         view.edit_last_question(app);
     }

@@ -18,6 +18,8 @@ pub enum Ask {
     ModelFolder,
     /// A folder to look for models in.
     AddModelFolder,
+    /// Where chats are to be kept.
+    DataFolder,
     /// Where to write a chat; the name is a proposal.
     Export {
         chat: ChatId,
@@ -35,6 +37,7 @@ impl Ask {
             Self::Attach => Command::Attach(path),
             Self::ModelFile | Self::ModelFolder => Command::OpenModel(ModelRef::Path(path)),
             Self::AddModelFolder => Command::AddModelFolder(path),
+            Self::DataFolder => Command::MoveData(path),
             Self::Export { chat, format, .. } => Command::ExportChat { chat: *chat, format: *format, path },
             Self::ExportAll => Command::ExportAll(path),
             Self::Import => Command::Import(path),
@@ -81,7 +84,7 @@ impl Dialogs for NativeDialogs {
             }
             Ask::ExportAll => dialog.add_filter("JSON", &["json"]).set_file_name("fathom-chats.json"),
             Ask::Import => dialog.add_filter("JSON, Markdown", &["json", "md"]),
-            Ask::Attach | Ask::ModelFolder | Ask::AddModelFolder => dialog,
+            Ask::Attach | Ask::ModelFolder | Ask::AddModelFolder | Ask::DataFolder => dialog,
         };
         let (sender, ctx) = (self.sender.clone(), ctx.clone());
         // The future is made here, where macOS wants it; only the waiting is elsewhere.
@@ -116,7 +119,7 @@ fn pick(dialog: rfd::AsyncFileDialog, ask: &Ask) -> Paths {
             let file = dialog.pick_file();
             Box::pin(async move { one(file.await) })
         }
-        Ask::ModelFolder | Ask::AddModelFolder => {
+        Ask::ModelFolder | Ask::AddModelFolder | Ask::DataFolder => {
             let folder = dialog.pick_folder();
             Box::pin(async move { one(folder.await) })
         }

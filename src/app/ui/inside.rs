@@ -359,8 +359,8 @@ fn experts(ui: &mut Ui, texts: &Texts, token: &TokenInside) {
     for routing in token.layers.iter().take(MOST) {
         let mut chosen = routing.experts.clone();
         chosen.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let list: Vec<String> = chosen.iter().take(8).map(|(expert, weight)| format!("{expert} ({weight:.2})")).collect();
-        let text = texts.layer_experts.fill(&[&routing.layer.to_string(), &list.join("  ")]);
+        let list: Vec<String> = chosen.iter().map(|(expert, _)| expert.to_string()).collect();
+        let text = texts.layer_experts.fill(&[&routing.layer.to_string(), &list.join(" · ")]);
         ui.add(egui::Label::new(RichText::new(text).font(theme::tiny()).color(palette.text_weak)).truncate());
     }
     if token.layers.len() > MOST {

@@ -29,7 +29,17 @@ pub fn pressed(ctx: &egui::Context, shortcut: &KeyboardShortcut) -> bool {
     ctx.input_mut(|input| input.consume_shortcut(shortcut))
 }
 
+/// Return by itself: with shift it breaks the line, and egui would take it for the same.
+pub fn entered(ctx: &egui::Context) -> bool {
+    ctx.input_mut(|input| input.modifiers.is_none() && input.consume_shortcut(&SEND))
+}
+
+/// A shortcut as it is written on keys.
+pub fn text(ctx: &egui::Context, shortcut: &KeyboardShortcut) -> String {
+    ctx.format_shortcut(shortcut).replace("Comma", ",").replace("Escape", "Esc")
+}
+
 /// A name with its shortcut, for tooltips.
 pub fn named(ctx: &egui::Context, name: &str, shortcut: &KeyboardShortcut) -> String {
-    format!("{name}  ({})", ctx.format_shortcut(shortcut))
+    format!("{name}  ({})", text(ctx, shortcut))
 }

@@ -277,7 +277,7 @@ fn edit(ui: &mut Ui, view: &mut View, message: &Message, width: f32) {
     }
     let (mut save, mut cancel) = (false, false);
     if response.has_focus() {
-        save = keys::pressed(ui.ctx(), &keys::SEND);
+        save = keys::entered(ui.ctx());
         cancel = keys::pressed(ui.ctx(), &keys::STOP);
     }
     ui.add_space(theme::SMALL);
@@ -302,7 +302,10 @@ fn actions(ui: &mut Ui, app: &App, view: &mut View, message: &Message, chrome: &
     let shown = at || focused || (chrome.last && !mine && chrome.phase.is_none());
     let layout = if mine { Layout::right_to_left(Align::Center) } else { Layout::left_to_right(Align::Center) };
     let mut has_focus = false;
+    // The icons stand below the text, not the buttons around them.
+    let inset = if mine { 0.0 } else { -6.0 };
     ui.allocate_ui_with_layout(vec2(ui.available_width(), ACTIONS), layout, |ui| {
+        ui.add_space(inset);
         if chrome.branch.1 > 1 {
             has_focus |= branches(ui, view, message, chrome, mine);
         }

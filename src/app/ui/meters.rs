@@ -26,6 +26,8 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
     let palette = theme::palette(ui);
     let small = |text: String| RichText::new(text).font(theme::tiny()).color(palette.text_faint);
     ui.spacing_mut().item_spacing = vec2(theme::MEDIUM, 0.0);
+    // What there is no room for is left out, the least needed first.
+    let room = ui.available_width();
     ui.horizontal_centered(|ui| {
         let stats = app.answering().and_then(|answer| answer.stats).or_else(|| app.chat().leaf().and_then(|message| message.stats));
         if let Some(stats) = stats {
@@ -33,13 +35,15 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
             if speed > 0.0 {
                 ui.label(small(texts.tokens_per_sec.fill(&[&format!("{speed:.1}")])));
             }
-            ui.label(small(texts.first_token.fill(&[&widgets::duration(texts, stats.first_token_secs)])));
+            if room > 760.0 {
+                ui.label(small(texts.first_token.fill(&[&widgets::duration(texts, stats.first_token_secs)])));
+            }
         }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             if let Some(model) = &app.model {
                 let kind = if model.caps.is_cpu { texts.software_adapter } else { "" };
                 let device = format!("{} · {}{kind}", model.caps.adapter, model.caps.backend);
-                let width = (ui.available_width() * 0.4).max(60.0);
+                let width = (room * 0.3).max(60.0);
                 ui.scope(|ui| {
                     ui.set_max_width(width);
                     ui.add(egui::Label::new(small(device)).truncate())
@@ -62,7 +66,9 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
                 };
                 let text = texts.context_of.fill(&[&widgets::count(used.tokens), &widgets::count(used.context)]);
                 ui.label(small(text)).on_hover_text(texts.context_hint);
-                widgets::bar(ui, 64.0, share, colour, texts.context);
+                if room > 620.0 {
+                    widgets::bar(ui, 64.0, share, colour, texts.context);
+                }
             }
         });
     });

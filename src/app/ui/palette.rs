@@ -135,8 +135,9 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
         .id(egui::Id::unique("palette"))
         .font(theme::text())
         .hint_text(RichText::new(texts.palette_hint).color(palette.text_faint))
-        .frame(egui::Frame::NONE)
-        .margin(egui::Margin::symmetric(6, 6))
+        .frame(egui::Frame::NONE.inner_margin(egui::Margin::symmetric(8, 4)))
+        .vertical_align(Align::Center)
+        .min_size(vec2(0.0, 36.0))
         .desired_width(f32::INFINITY);
     let response = ui.add(field);
     response.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::SearchInput, true, texts.palette));
@@ -175,7 +176,7 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
             let galley = ui.fonts_mut(|fonts| fonts.layout_job(job));
             ui.painter().galley(rect.left_center() + vec2(36.0, -galley.size().y / 2.0), galley, palette.text);
             if let Some(shortcut) = row.shortcut {
-                let text = ui.ctx().format_shortcut(shortcut);
+                let text = super::keys::text(ui.ctx(), shortcut);
                 ui.painter().text(rect.right_center() - vec2(12.0, 0.0), Align2::RIGHT_CENTER, text, theme::tiny(), palette.text_faint);
             }
             if selected && step != 0 {

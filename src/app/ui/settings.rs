@@ -80,11 +80,28 @@ fn own_number(
 ) {
     row(ui, label, hint, |ui| {
         let mut number = value.unwrap_or(recommended);
-        let slider = Slider::new(&mut number, range).max_decimals(2).step_by(0.01);
-        ui.spacing_mut().slider_width = 190.0;
-        let response = ui.add(slider);
+        let shown = range.clone();
+        let mut slid = number;
+        let slider = Slider::new(&mut slid, range).max_decimals(2).step_by(0.01);
+        let palette = theme::palette(ui);
+        let response = ui
+            .scope(|ui| {
+                ui.spacing_mut().slider_width = 190.0;
+                ui.spacing_mut().interact_size.y = 20.0;
+                let widgets = &mut ui.visuals_mut().widgets;
+                for state in [&mut widgets.inactive, &mut widgets.hovered, &mut widgets.active] {
+                    state.fg_stroke = egui::Stroke::new(1.5, palette.accent);
+                }
+                ui.visuals_mut().selection.bg_fill = palette.accent;
+                ui.add(slider.show_value(false))
+            })
+            .inner;
+        let typed = ui.add(DragValue::new(&mut number).range(shown).speed(0.01).max_decimals(2));
+        named(&typed, egui::accesskit::Role::SpinButton, label);
         named(&response, egui::accesskit::Role::Slider, label);
         if response.changed() {
+            *value = Some(slid);
+        } else if typed.changed() {
             *value = Some(number);
         }
         reset(ui, texts, value);
@@ -280,7 +297,10 @@ fn general(ui: &mut Ui, app: &App, view: &mut View) {
         }
     });
     widgets::caption(ui, texts.chats);
-    row(ui, texts.data_folder, "", |ui| {
+    row(ui, texts.data_folder, texts.data_folder_hint, |ui| {
+        if widgets::plain_button(ui, texts.change_folder).clicked() {
+            view.asks.push(Ask::DataFolder);
+        }
         let folder = app.places.data.as_ref().map_or_else(|| texts.in_memory.to_owned(), |folder| folder.display().to_string());
         let palette = theme::palette(ui);
         ui.add(egui::Label::new(RichText::new(folder).color(palette.text_weak)).truncate().selectable(true));

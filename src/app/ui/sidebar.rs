@@ -44,7 +44,7 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
     });
     ui.with_layout(Layout::bottom_up(Align::LEFT), |ui| {
         let name = format!("{}  {}", icons::SETTINGS, texts.settings);
-        if widgets::text_button(ui, name).on_hover_text(keys::named(ui.ctx(), texts.settings, &keys::SETTINGS)).clicked() {
+        if widgets::text_button(ui, &name).on_hover_text(keys::named(ui.ctx(), texts.settings, &keys::SETTINGS)).clicked() {
             view.open_settings();
         }
     });
@@ -57,6 +57,8 @@ fn search_field(ui: &mut Ui, app: &App, view: &mut View) {
         .id(egui::Id::unique(super::SEARCH_FIELD))
         .hint_text(RichText::new(texts.search_hint).color(palette.text_faint))
         .prefix(RichText::new(icons::SEARCH).color(palette.text_faint))
+        .background_color(if palette.dark { palette.raised } else { palette.page })
+        .vertical_align(Align::Center)
         .desired_width(f32::INFINITY);
     let response = ui.add(field);
     response.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::SearchInput, true, texts.search));

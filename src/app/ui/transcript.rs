@@ -12,7 +12,7 @@ use super::{View, icons, widgets};
 use crate::app::{App, ChatId, Message, MessageId, theme};
 
 /// Space between messages.
-const GAP: f32 = 14.0;
+const GAP: f32 = 8.0;
 /// A line of text that was never laid out holds about so many bytes.
 const LINE_BYTES: usize = 85;
 

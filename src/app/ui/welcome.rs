@@ -33,7 +33,7 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
     starters(ui, app, view);
     ui.add_space(theme::MEDIUM);
     ui.vertical_centered(|ui| {
-        let hint = texts.welcome_hint.fill(&[&ui.ctx().format_shortcut(&keys::PALETTE)]);
+        let hint = texts.welcome_hint.fill(&[&keys::text(ui.ctx(), &keys::PALETTE)]);
         ui.label(RichText::new(hint).font(theme::tiny()).color(palette.text_faint));
     });
 }

@@ -75,21 +75,30 @@ pub fn icon_at(ui: &Ui, centre: egui::Pos2, icon: &str, size: f32, colour: Color
 /// The one button of a place that does what the place is for.
 pub fn primary_button(ui: &mut Ui, text: &str) -> Response {
     let palette = theme::palette(ui);
-    let text = RichText::new(text).font(theme::strong(theme::TEXT_SMALL)).color(palette.on_accent);
-    ui.add(Button::new(text).fill(palette.accent).corner_radius(theme::RADIUS))
+    let shown = RichText::new(text).font(theme::strong(theme::TEXT_SMALL)).color(palette.on_accent);
+    named(ui.add(Button::new(shown).fill(palette.accent).corner_radius(theme::RADIUS)), text)
 }
 
 /// A button beside the primary one.
 pub fn plain_button(ui: &mut Ui, text: &str) -> Response {
     let palette = theme::palette(ui);
-    ui.add(Button::new(RichText::new(text).color(palette.text)).stroke(Stroke::new(1.0, palette.border)).corner_radius(theme::RADIUS))
+    let button = Button::new(RichText::new(text).color(palette.text)).stroke(Stroke::new(1.0, palette.border));
+    named(ui.add(button.corner_radius(theme::RADIUS)), text)
 }
 
 /// A button that is only text until the pointer is over it.
-pub fn text_button(ui: &mut Ui, text: impl Into<String>) -> Response {
+pub fn text_button(ui: &mut Ui, text: &str) -> Response {
     let palette = theme::palette(ui);
-    let text = RichText::new(text).color(palette.text_weak);
-    ui.add(Button::new(text).frame_when_inactive(false).corner_radius(theme::RADIUS_SMALL))
+    let button = Button::new(RichText::new(text).color(palette.text_weak)).frame_when_inactive(false);
+    named(ui.add(button.corner_radius(theme::RADIUS_SMALL)), text)
+}
+
+/// Names a button for screen readers by its words, without the icon before them.
+fn named(response: Response, text: &str) -> Response {
+    let is_icon = |c: char| ('\u{e000}'..='\u{f8ff}').contains(&c) || c == ' ';
+    let name = text.trim_start_matches(is_icon);
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::Button, response.enabled(), name));
+    response
 }
 
 /// Copies when it is clicked and says so for a while.
