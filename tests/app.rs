@@ -2,6 +2,7 @@
 //! a tiny model.
 
 #[path = "support/talking.rs"]
+#[expect(dead_code, reason = "each integration test uses its own part of this module")]
 mod talking;
 
 use std::cell::{Cell, RefCell};
@@ -486,7 +487,7 @@ fn files_go_along_with_a_question() {
     desk.script.report(Report::Attached { ticket: tickets[0], result: Ok(file.clone()) });
     desk.script.report(Report::Attached { ticket: tickets[1], result: Err("/tmp/b.png: expected text".into()) });
     desk.wait(10);
-    assert_eq!(desk.app.chat().head.draft.attachments, [file.clone()]);
+    assert_eq!(desk.app.chat().head.draft.attachments, std::slice::from_ref(&file));
     assert_eq!(desk.notices(), [Notice::FileFailed { reason: "/tmp/b.png: expected text".into() }]);
     let banner = desk.app.notices[0].0;
     desk.app.apply(Command::DismissNotice(banner));
@@ -985,7 +986,7 @@ fn two_windows_show_the_same_chats() {
         (app, script, now)
     };
     let ((mut one, script, now_one), (mut two, _script_two, now_two)) = (window(), window());
-    let mut tick = |one: &mut App, two: &mut App| {
+    let tick = |one: &mut App, two: &mut App| {
         for now in [&now_one, &now_two] {
             now.set(now.get() + 1000);
         }

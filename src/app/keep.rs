@@ -264,10 +264,11 @@ impl App {
                     self.keeper.push(head);
                     messages.into_iter().for_each(|message| self.keeper.push(message));
                 }
+                // The sidebar shows what there is; all of it is written with the next poll, not now: the store may refuse again.
+                let open = &self.open;
+                self.chats.retain(|chat| open.contains_key(&chat.id));
                 self.keep_settings();
                 self.keep_presets();
-                self.flush();
-                self.read_chats();
             }
             StoreError::Full(_) | StoreError::ReadOnly(_) | StoreError::Other(_) => {
                 self.settle(|notice| matches!(notice, Notice::StoreFailing { .. }));
