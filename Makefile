@@ -7,18 +7,17 @@ CARGO_FLAGS ?=
 TEST_FLAGS ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-ifeq ($(origin MODEL),command line)
-override MODEL := $(value MODEL)
-export FATHOM_MODEL := $(value MODEL)
-endif
-
-# The prompt goes by the environment, as it was typed: neither make nor the shell reads its quotes and dollars. Only one given to
-# make counts, since some shells have a PROMPT of their own.
+# Prompt and model go by the environment, as they were typed: neither make nor the shell reads their quotes and dollars. Only those
+# given to make count, since some shells have a PROMPT of their own.
 ifeq ($(origin PROMPT),command line)
 override PROMPT := $(value PROMPT)
 export FATHOM_PROMPT := $(value PROMPT)
 endif
-unexport PROMPT
+ifeq ($(origin MODEL),command line)
+override MODEL := $(value MODEL)
+export FATHOM_MODEL := $(value MODEL)
+endif
+unexport PROMPT MODEL
 
 .PHONY: help setup app chat test screenshots
 .DEFAULT_GOAL := help
