@@ -134,7 +134,8 @@ fn frame_times() {
         println!("{name}: median {:.2} ms, 95th of 100 {:.2} ms, most {:.2} ms", times[150], times[285], times[299]);
     };
     let unseen = |stage: Stage| {
-        let mut harness = Harness::builder().with_size([1180.0, 760.0]).build_ui_state(|ui, stage: &mut Stage| stage.frame(ui), stage);
+        let builder = Harness::builder().with_size([1180.0, 760.0]).allow_missing_glyphs();
+        let mut harness = builder.build_ui_state(|ui, stage: &mut Stage| stage.frame(ui), stage);
         harness.run_steps(4);
         harness
     };

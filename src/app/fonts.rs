@@ -34,6 +34,8 @@ fn definitions() -> FontDefinitions {
     add(&mut fonts, "Inter SemiBold", semi_bold, &[strong]);
     let italic = FontData::from_static(include_bytes!("../../assets/fonts/Inter-Italic.otf"));
     add(&mut fonts, "Inter Italic", italic, &[emphasis]);
+    // Signs that the font of code lacks.
+    fonts.families.entry(FontFamily::Monospace).or_default().push("Inter".to_owned());
     for font in FORMULA_FONTS {
         if let Some(data) = ratex_katex_fonts::ttf_bytes(&format!("KaTeX_{font}.ttf")) {
             let data = match data {

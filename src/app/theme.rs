@@ -210,8 +210,6 @@ fn style(palette: &Palette) -> egui::Style {
     spacing.slider_rail_height = 4.0;
     spacing.text_edit_width = 240.0;
     spacing.tooltip_width = 420.0;
-    // Dialogs limit themselves.
-    spacing.default_area_size = Vec2::new(640.0, 4000.0);
     spacing.scroll = ScrollStyle { bar_width: 8.0, floating_width: 4.0, ..ScrollStyle::floating() };
     style.interaction.tooltip_delay = 0.35;
     style.interaction.selectable_labels = false;
@@ -260,7 +258,8 @@ fn widgets(palette: &Palette) -> Widgets {
     };
     Widgets {
         noninteractive: WidgetVisuals { bg_fill: palette.page, weak_bg_fill: palette.page, ..quiet },
-        inactive: WidgetVisuals { bg_stroke: Stroke::NONE, ..quiet },
+        // The fill of boxes to tick, on any ground.
+        inactive: WidgetVisuals { bg_fill: palette.border, bg_stroke: Stroke::NONE, ..quiet },
         hovered: WidgetVisuals { bg_fill: palette.hover, weak_bg_fill: palette.hover, bg_stroke: Stroke::NONE, ..quiet },
         // Also what has the keyboard's focus.
         active: WidgetVisuals { bg_fill: palette.hover, weak_bg_fill: palette.hover, bg_stroke: Stroke::new(1.5, palette.accent), ..quiet },

@@ -317,8 +317,13 @@ fn show_text(ui: &mut Ui, text: &LaidText, at: Pos2, palette: &Palette) -> Optio
     LabelSelectionState::label_text_selection(ui, &response, at, galley.clone(), palette.text, Stroke::NONE);
     for (character, formula) in &text.formulas {
         if let Some((row, glyph)) = glyph_at(&galley, *character) {
+            // Fonts of other scripts have other baselines: the formula stands on that of the text beside it.
+            let is_text = |other: &&egui::epaint::text::Glyph| other.chr != '\u{a0}' && !other.chr.is_whitespace();
+            let nearest =
+                row.glyphs.iter().filter(is_text).min_by(|a, b| (a.pos.x - glyph.pos.x).abs().total_cmp(&(b.pos.x - glyph.pos.x).abs()));
+            let beside = nearest.map(|other| other.pos.y);
             let x = at.x + row.pos.x + glyph.pos.x;
-            let y = at.y + row.pos.y + baseline(row.height(), text.em);
+            let y = at.y + row.pos.y + beside.unwrap_or_else(|| baseline(row.height(), text.em));
             let colour = text.job.sections.iter().map(|section| section.format.color).find(|colour| colour.a() > 0);
             formula.paint(ui, pos2(x, y), text.em, colour.unwrap_or(palette.text));
         }

@@ -321,7 +321,7 @@ fn visible(text: &str) -> String {
         .chars()
         .map(|c| match c {
             ' ' => '·',
-            '\n' => '⏎',
+            '\n' => '↵',
             '\t' => '⇥',
             c => c,
         })
@@ -490,7 +490,7 @@ mod tests {
 
     #[test]
     fn blanks_of_a_token_are_seen() {
-        assert_eq!(visible(" a\n"), "·a⏎");
+        assert_eq!(visible(" a\n"), "·a↵");
         assert_eq!(visible(""), "∅");
         assert_eq!((percent(0.5), percent(0.051), percent(0.001)), ("50 %".into(), "5.1 %".into(), "0.10 %".into()));
     }

@@ -250,7 +250,8 @@ impl View {
             .corner_radius(theme::RADIUS_LARGE - 4)
             .shadow(ui.visuals().window_shadow)
             .inner_margin(margin);
-        let area = egui::Modal::default_area(id).anchor(anchor, offset).fade_in(false);
+        // As high as its content, which limits itself.
+        let area = egui::Modal::default_area(id).default_size(screen.size()).anchor(anchor, offset).fade_in(false);
         let backdrop = Color32::from_black_alpha(if palette.dark { 120 } else { 50 });
         let modal = egui::Modal::new(id).area(area).frame(frame).backdrop_color(backdrop).show(ui.ctx(), |ui| {
             ui.set_width(f32::min(width, screen.width() - 60.0));

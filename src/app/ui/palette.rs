@@ -136,7 +136,7 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
         .font(theme::text())
         .hint_text(RichText::new(texts.palette_hint).color(palette.text_faint))
         .frame(egui::Frame::NONE.inner_margin(egui::Margin::symmetric(8, 4)))
-        .vertical_align(Align::Center)
+        .align(Align2::LEFT_CENTER)
         .min_size(vec2(0.0, 36.0))
         .desired_width(f32::INFINITY);
     let response = ui.add(field);

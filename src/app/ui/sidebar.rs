@@ -58,7 +58,7 @@ fn search_field(ui: &mut Ui, app: &App, view: &mut View) {
         .hint_text(RichText::new(texts.search_hint).color(palette.text_faint))
         .prefix(RichText::new(icons::SEARCH).color(palette.text_faint))
         .background_color(if palette.dark { palette.raised } else { palette.page })
-        .vertical_align(Align::Center)
+        .align(egui::Align2::LEFT_CENTER)
         .desired_width(f32::INFINITY);
     let response = ui.add(field);
     response.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::SearchInput, true, texts.search));

@@ -95,20 +95,10 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
     });
     view.transcript.offset = output.state.clamped_offset().y;
     let end = output.content_size.y - output.inner_rect.height();
-    let was = view.transcript.at_end;
     view.transcript.at_end = view.transcript.offset >= end - 2.0;
-    // Reading back is told apart from an answer that grows by the pointer's wheel or keys: egui keeps the offset then.
-    if was && !view.transcript.at_end && !scrolled(ui) {
-        view.transcript.at_end = true;
-        ui.ctx().request_repaint();
-    }
     if !view.transcript.at_end && end > 0.0 {
         to_end_button(ui, output.inner_rect, view);
     }
-}
-
-fn scrolled(ui: &Ui) -> bool {
-    ui.input(|input| input.smooth_scroll_delta().y > 0.0 || input.pointer.any_down())
 }
 
 /// The tops of all messages, and one past the last; measures those that are in view or near, and gives how far what is in view

@@ -1,7 +1,7 @@
 //! Small controls that every screen uses, each with its name for screen readers and its shortcut in the tooltip.
 
 use eframe::egui;
-use egui::{Align2, Button, Color32, CornerRadius, FontId, Response, RichText, Sense, Stroke, Ui, Vec2, vec2};
+use egui::{Align2, Button, Color32, FontId, Response, RichText, Sense, Stroke, Ui, Vec2, vec2};
 
 use super::{icons, keys};
 use crate::app::i18n::Texts;
@@ -130,9 +130,12 @@ pub fn weak(ui: &mut Ui, text: impl Into<String>) -> Response {
 
 /// A small rounded label.
 pub fn chip(ui: &mut Ui, text: &str, colour: Color32, fill: Color32) -> Response {
-    let frame =
-        egui::Frame::new().fill(fill).corner_radius(CornerRadius::same(theme::RADIUS_SMALL)).inner_margin(egui::Margin::symmetric(7, 2));
-    frame.show(ui, |ui| ui.label(RichText::new(text).font(theme::tiny()).color(colour))).response
+    let galley = ui.fonts_mut(|fonts| fonts.layout_no_wrap(text.to_owned(), theme::tiny(), colour));
+    let (rect, response) = ui.allocate_exact_size(galley.size() + vec2(16.0, 8.0), Sense::hover());
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::Label, true, text));
+    ui.painter().rect_filled(rect, theme::RADIUS_SMALL, fill);
+    ui.painter().galley(rect.center() - galley.size() / 2.0, galley, colour);
+    response
 }
 
 /// A thin bar, filled to `share`.
