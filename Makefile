@@ -7,19 +7,24 @@ CARGO_FLAGS ?=
 TEST_FLAGS ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-# The prompt goes by the environment, as it was typed: neither make nor the shell reads its quotes and dollars. Only one given to
-# make counts, since some shells have a PROMPT of their own.
+# Prompt and model go by the environment, as they were typed: neither make nor the shell reads their quotes and dollars. Only those
+# given to make count, since some shells have a PROMPT of their own.
 ifeq ($(origin PROMPT),command line)
 override PROMPT := $(value PROMPT)
 export FATHOM_PROMPT := $(value PROMPT)
 endif
-unexport PROMPT
+ifeq ($(origin MODEL),command line)
+override MODEL := $(value MODEL)
+export FATHOM_MODEL := $(value MODEL)
+endif
+unexport PROMPT MODEL
 
 .PHONY: help setup app chat test screenshots
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make app                set up, build, and chat with the default model in a window'
+	@echo 'make app MODEL=path     the same, with another model'
 	@echo 'make chat               set up, build, and chat with the default model in the terminal'
 	@echo 'make chat PROMPT="..."  the same, for one answer'
 	@echo 'make test               set up, and run every check: format, clippy, docs, tests'
@@ -34,7 +39,7 @@ setup:
 
 app: setup
 	@$(CARGO) build --release $(CARGO_FLAGS)
-	@exec '$(TARGET_DIR)/release/fathom' app
+	@if [ -n "$$FATHOM_MODEL" ]; then exec '$(TARGET_DIR)/release/fathom' app "$$FATHOM_MODEL"; else exec '$(TARGET_DIR)/release/fathom' app; fi
 
 chat: setup
 	@$(CARGO) build --release $(CARGO_FLAGS)

@@ -3,7 +3,8 @@
 //! worker did. A page can use all of it but the SQLite store and the threads.
 //!
 //! In dependency order: `ids`, `settings`, `chat`, `library`, `worker`, `store`, `command`, then the app itself: `answer` (from
-//! chats to requests and back), `keep` (what is to be stored), `reduce` (commands), `report` (the worker's reports).
+//! chats to requests and back), `keep` (what is to be stored), `transfer` (files), `reduce` (commands), `report` (the worker's
+//! reports). `View` in `ui` draws it.
 
 mod answer;
 mod chat;
@@ -21,6 +22,7 @@ mod report;
 mod settings;
 pub mod store;
 pub mod theme;
+mod transfer;
 pub mod ui;
 pub mod worker;
 

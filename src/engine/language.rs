@@ -337,6 +337,38 @@ mod tests {
     }
 
     #[test]
+    fn a_begun_answer_follows_the_prompt_with_its_tags() {
+        let tokens = ["<s>", "</s>", "<think>", "</think>", "a", "b", "c"].map(str::to_string).to_vec();
+        let vocab =
+            GgufVocab { model: "gpt2".into(), pre: "deepseek-v3".into(), tokens, types: vec![3, 3, 4, 4, 1, 1, 1], ..GgufVocab::default() };
+        let language = |template: &str| {
+            let tokenizer = Some(Ok(Tokenizer::from_gguf(vocab.clone(), 16).unwrap()));
+            Parts { tokenizer, ..parts(&["<s>"], Some(template), "x") }.finish().unwrap()
+        };
+        let path = Path::new("m");
+        let messages = [Message { role: crate::text::Role::User, content: "a".into() }];
+        let begin = |language: &Language, reasoning: &str, text: &str, more: &str| {
+            let begun = Begun { reasoning: reasoning.into(), text: text.into() };
+            let mut prompt = language.chat(path, &messages, None, Some(&begun)).unwrap();
+            let mut pieces = prompt.splitter.push(more);
+            pieces.extend(prompt.splitter.finish());
+            (prompt.ids, pieces)
+        };
+        let (reasoning, answer) =
+            (|text: &str| crate::text::Piece::Reasoning(text.into()), |text: &str| crate::text::Piece::Answer(text.into()));
+        // The model opens its reasoning itself.
+        let own = language("{{ messages[0].content }}{# </think> #}");
+        assert_eq!(begin(&own, "", "", "<think>b</think>c"), (vec![4], vec![reasoning("b"), answer("c")]));
+        assert_eq!(begin(&own, "b", "", "b</think>c"), (vec![4, 2, 5], vec![reasoning("b"), answer("c")]));
+        assert_eq!(begin(&own, "b", "c", "<think>"), (vec![4, 2, 5, 3, 6], vec![answer("<think>")]));
+        assert_eq!(begin(&own, "", "cc", "c"), (vec![4, 6, 6], vec![answer("c")]));
+        // The prompt has opened it.
+        let opened = language("{{ messages[0].content }}<think>{# </think> #}");
+        assert_eq!(begin(&opened, "b", "", "b</think>c"), (vec![4, 2, 5], vec![reasoning("b"), answer("c")]));
+        assert_eq!(begin(&opened, "b", "c", "c"), (vec![4, 2, 5, 3, 6], vec![answer("c")]));
+    }
+
+    #[test]
     fn plain_text_gets_one_bos_and_missing_files_are_named() {
         let path = Path::new("m");
         let mut language = parts(&["<s>", "</s>"], None, "x").finish().unwrap();
