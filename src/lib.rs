@@ -2,8 +2,10 @@
 //!
 //! Folders in dependency order, each using only those before it:
 //! [`gpu`] the device · [`checkpoint`] model files · [`kernels`] WGSL programs and their launches · [`model`] the family's
-//! layers · [`text`] tokenizers and templates · [`session`] sequences and steps · [`engine`] requests in, events out.
+//! layers · [`text`] tokenizers and templates · [`session`] sequences and steps · [`engine`] requests in, events out ·
+//! [`app`] the chat window.
 
+pub mod app;
 pub mod checkpoint;
 pub mod engine;
 pub mod gpu;

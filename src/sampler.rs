@@ -2,7 +2,7 @@
 //! `shaders/sample.wgsl`. Which ids end an answer is the engine's business.
 
 /// How to choose among the logits. The default is greedy.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Sampling {
     /// Logits are divided by it; 0 takes the largest.
     pub temperature: f32,

@@ -15,6 +15,8 @@ fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fathom"));
     // What a user may have set must not change what is tested.
     command.env_remove("FATHOM_LOG").env_remove("XDG_RUNTIME_DIR").stdin(Stdio::null());
+    // No test here opens a window.
+    command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
     command
 }
 
@@ -336,6 +338,16 @@ fn the_default_model_knows_paris() {
     let answer = succeeds(&["chat", "-p=What is the capital of France, and why is it famous?"]);
     assert!(answer.starts_with("The capital of France is Paris. It's a city steeped in history and culture"), "{answer}");
     assert!(answer.ends_with(".\n") && !answer.contains("<|im_end|>"), "{answer}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_window_needs_a_display() {
+    let output = fathom(&["app"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = stderr(&output);
+    assert!(error.starts_with("error: no display: expected DISPLAY or WAYLAND_DISPLAY") && error.lines().count() == 1, "{error}");
+    assert!(succeeds(&["app", "--help"]).contains("Examples:"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod talking;
 
 use std::path::Path;
 
-use fathom::engine::{Cancel, Engine, EngineError, Event, Input, OpenOptions, Request, StopReason, Summary};
+use fathom::engine::{Begun, Cancel, Engine, EngineError, Event, Input, OpenEvent, OpenOptions, Request, StopReason, Summary};
 use fathom::text::{Message, Role};
 use pollster::block_on;
 
@@ -244,4 +244,46 @@ fn a_lost_device_is_rebuilt_and_the_answer_goes_on() {
     assert!(run(&mut engine, ids(&prompt, 20)).0.is_err());
     std::fs::rename(&aside, &here).unwrap();
     assert_eq!(run(&mut engine, ids(&prompt, 20)).0.unwrap().ids, truth);
+}
+
+#[test]
+fn opening_can_be_given_up_and_headers_checked_alone() {
+    let dir = talking::checkpoint();
+    let cancel = Cancel::default();
+    let options = OpenOptions { model: Some(dir.path().to_path_buf()), cancel: cancel.clone(), ..OpenOptions::default() };
+    let mut at_first_weights = |event| {
+        if let OpenEvent::Load(_) = event {
+            cancel.cancel();
+        }
+    };
+    assert!(matches!(block_on(Engine::open(options, &mut at_first_weights)), Err(EngineError::Cancelled)));
+    Engine::check(Some(dir.path())).unwrap();
+    std::fs::write(dir.path().join("tokenizer.json"), "{").unwrap();
+    assert!(Engine::check(Some(dir.path())).unwrap_err().to_string().contains("tokenizer.json"));
+}
+
+#[test]
+fn the_context_can_be_resized_and_chats_counted() {
+    let dir = talking::checkpoint();
+    let mut engine = open(dir.path(), None, None);
+    let (usual, prompt) = (engine.context(), (10..60).collect::<Vec<u32>>());
+    let truth = run(&mut engine, ids(&prompt, 8)).0.unwrap().ids;
+    engine.set_context(Some(64)).unwrap();
+    assert_eq!((engine.context(), run(&mut engine, ids(&prompt, 8)).0.unwrap().ids), (64, truth.clone()));
+    assert!(matches!(run(&mut engine, ids(&[5; 65], 1)).0, Err(EngineError::PromptTooLong { tokens: 65, context: 64 })));
+    // One that no device holds: it is as it was.
+    assert!(engine.set_context(Some(1 << 40)).is_err());
+    assert_eq!((engine.context(), run(&mut engine, ids(&prompt, 8)).0.unwrap().ids), (64, truth.clone()));
+    engine.set_context(None).unwrap();
+    assert_eq!((engine.context(), run(&mut engine, ids(&prompt, 8)).0.unwrap().ids), (usual, truth));
+
+    let messages = vec![Message { role: Role::User, content: "Hi".into() }];
+    assert_eq!(engine.count(&messages, None).unwrap(), 5);
+    // What an answer begins with is fed behind the prompt, and not told again.
+    let begun = Some(Begun { text: "So".into(), ..Begun::default() });
+    let request = Request { max_tokens: Some(4), ignore_eos: true, begun, ..Request::new(Input::Chat(messages)) };
+    let summary = run(&mut engine, request).0.unwrap();
+    let fed =
+        run(&mut engine, ids(&[0, 2, 4 + u32::from(b'H'), 4 + u32::from(b'i'), 3, 4 + u32::from(b'S'), 4 + u32::from(b'o')], 4)).0.unwrap();
+    assert_eq!((summary.stats.prompt_tokens, &summary.ids), (7, &fed.ids));
 }

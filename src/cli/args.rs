@@ -17,12 +17,14 @@ use fathom::sampler::Sampling;
     propagate_version = true,
     after_help = "\
 Examples:
-  fathom chat                                   chat with the embedded default
+  fathom app                                    chat in a window
+  fathom chat                                   chat in the terminal with the embedded default
   fathom chat -p \"Why is the sky blue?\"         one answer on stdout
   fathom chat ~/models/DeepSeek-V2-Lite-Chat    a checkpoint in the Hugging Face layout
   fathom doctor                                 what this machine can do
 
-MODEL is a directory in the Hugging Face layout, a .gguf file, or absent for the embedded default."
+MODEL is a directory in the Hugging Face layout, a .gguf file, or absent for the embedded default.
+Without a command, the window opens where there is a display, else a chat in the terminal."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -33,6 +35,17 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// Chat in a window
+    #[command(after_help = "\
+Examples:
+  fathom app
+  fathom app ~/models/DeepSeek-V2-Lite-Chat
+  fathom app model.gguf --adapter 1 --memory 6G
+  fathom app --data ~/chats-of-work
+
+The window remembers its model; MODEL opens another one. Device flags hold until the window is closed.
+Chats are kept in the user's data directory, such as ~/.local/share/fathom on Linux.")]
+    App(AppArgs),
     /// Chat in the terminal, or answer one prompt
     #[command(after_help = "\
 Examples:
@@ -139,8 +152,15 @@ impl DeviceArgs {
     }
 
     pub fn open(&self, model: Option<PathBuf>) -> OpenOptions {
-        let cache = self.cache.unwrap_or_default();
-        OpenOptions { model, gpu: self.gpu(), context: self.context, chunk: self.chunk, deterministic: self.deterministic, cache }
+        OpenOptions {
+            model,
+            gpu: self.gpu(),
+            context: self.context,
+            chunk: self.chunk,
+            deterministic: self.deterministic,
+            cache: self.cache.unwrap_or_default(),
+            ..OpenOptions::default()
+        }
     }
 
     /// With nothing rounded that need not be, unless asked for: for what is compared with other programs' numbers.
@@ -182,6 +202,15 @@ impl SamplingArgs {
             seed: self.seed.unwrap_or_else(seed),
         }
     }
+}
+
+#[derive(Args, Debug, Default)]
+pub struct AppArgs {
+    /// Directory, .gguf or .safetensors file; absent: the model of the last time
+    pub model: Option<PathBuf>,
+    /// Keep chats and settings in this folder
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
 }
 
 #[derive(Args, Debug, Default)]

@@ -68,6 +68,7 @@ pub fn request(args: &ChatArgs, messages: Vec<Message>, sampling: Sampling) -> R
         stop: args.stop.clone(),
         ignore_eos: args.ignore_eos,
         thinking: args.thinking,
+        begun: None,
         watch: false,
     }
 }

@@ -1,6 +1,7 @@
 //! The command line front end: arguments, exit codes, one line for every error. Each subcommand has its file; what they show
 //! comes from the library's `Engine`.
 
+mod app;
 mod args;
 mod bench;
 mod bench_kernels;
@@ -15,7 +16,7 @@ mod table;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use args::{BenchCommand, ChatArgs, Cli, Command};
+use args::{AppArgs, BenchCommand, ChatArgs, Cli, Command};
 use clap::{CommandFactory, Parser};
 
 /// A wrong command line that clap cannot see: exit code 2 instead of 1.
@@ -62,6 +63,7 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let device = cli.device;
     match cli.command {
+        Some(Command::App(args)) => app::run(args, &device),
         Some(Command::Chat(args)) => chat::run(args, &device).await,
         Some(Command::Generate(args)) => commands::generate(args, &device).await,
         Some(Command::Logits(args)) => commands::logits(args, &device).await,
@@ -70,6 +72,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Doctor(args)) => doctor::run(args, &device).await,
         Some(Command::Bench(BenchCommand::Kernels(args))) => bench_kernels::run(args, &device).await,
         Some(Command::Bench(BenchCommand::Model(args))) => bench::run(args, &device).await,
+        None if app::has_display() => app::run(AppArgs::default(), &device),
         None if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() => chat::run(ChatArgs::default(), &device).await,
         None => Ok(write!(std::io::stdout(), "{}", Cli::command().render_long_help())?),
     }

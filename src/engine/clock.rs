@@ -15,7 +15,7 @@ impl Moment {
 }
 
 /// Seconds since 1970, UTC.
-pub(super) fn unix_secs() -> Option<i64> {
+pub(crate) fn unix_secs() -> Option<i64> {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
     i64::try_from(since.as_secs()).ok()
 }

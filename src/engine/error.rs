@@ -35,11 +35,23 @@ pub enum EngineError {
     EmptyPrompt,
     #[error("token id: expected one below {vocab_size} (the vocabulary), found {id}")]
     IdPastVocabulary { id: u32, vocab_size: usize },
+    #[error("opening the model was cancelled")]
+    Cancelled,
     #[error("the prompt has {tokens} tokens but the context holds {context}; shorten it, or raise --context")]
     PromptTooLong { tokens: usize, context: usize },
 }
 
 impl EngineError {
+    /// Whether memory ran out: another model, context or limit may do.
+    pub fn is_out_of_memory(&self) -> bool {
+        let device = |error: &GpuError| matches!(error, GpuError::OverLimit { .. } | GpuError::OutOfMemory(_));
+        match self {
+            Self::Gpu(error) | Self::Model(ModelError::Gpu(error)) => device(error),
+            Self::Model(ModelError::TooLarge { .. }) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the device was lost: the engine rebuilds it before the next attempt.
     pub(super) fn is_lost(&self) -> bool {
         // Some drivers tell it only by a failed readback.

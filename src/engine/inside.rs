@@ -87,7 +87,8 @@ pub struct ModelInside {
 }
 
 impl ModelInside {
-    pub(super) fn of(config: &ModelConfig, cache: CacheFormat) -> Self {
+    /// The shape that a config describes, and what its cache holds in this format.
+    pub fn of(config: &ModelConfig, cache: CacheFormat) -> Self {
         let moe_layers: Vec<usize> = (0..config.layers).filter(|&layer| config.is_moe(layer)).collect();
         let moe = config.moe.as_ref().filter(|_| !moe_layers.is_empty());
         let latent_bytes_per_token = config.cache_bytes_per_token(cache);

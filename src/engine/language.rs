@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::EngineError;
+use super::{Begun, EngineError};
 use crate::checkpoint::{Checkpoint, GgufMetadata};
 use crate::model::ModelConfig;
 use crate::sampler::Sampling;
@@ -66,7 +66,7 @@ impl Language {
         self.tokenizer.as_ref().map_or(config.vocab_size, |tokenizer| tokenizer.len().min(config.vocab_size))
     }
 
-    pub fn chat(&self, path: &Path, messages: &[Message], thinking: Option<bool>) -> Result<Prompt, EngineError> {
+    pub fn chat(&self, path: &Path, messages: &[Message], thinking: Option<bool>, begun: Option<&Begun>) -> Result<Prompt, EngineError> {
         let tokenizer = self.tokenizer(path)?;
         let Some(template) = &self.template else {
             let expected = if self.is_gguf { "metadata `tokenizer.chat_template`" } else { "chat_template in tokenizer_config.json" };
@@ -75,8 +75,28 @@ impl Language {
         let options = RenderOptions { add_generation_prompt: true, thinking, unix_secs: super::clock::unix_secs() };
         let failed = |source| EngineError::Text { path: path.to_path_buf(), source };
         let rendered = template.render(messages, &options).map_err(failed)?;
-        let ids = template.encode(tokenizer, messages, &options).map_err(failed)?;
-        Ok(Prompt { ids, splitter: ReasoningSplitter::for_prompt(&rendered, self.reasons) })
+        let mut ids = template.encode(tokenizer, messages, &options).map_err(failed)?;
+        let mut splitter = ReasoningSplitter::for_prompt(&rendered, self.reasons);
+        if let Some(begun) = begun.filter(|begun| !begun.reasoning.is_empty() || !begun.text.is_empty()) {
+            // What the splitter took out comes back: the tags around the reasoning.
+            let tag = |name: &str| tokenizer.encode(name).map_err(failed);
+            if !begun.reasoning.is_empty() {
+                if !rendered.trim_end().ends_with("<think>") {
+                    ids.extend(tag("<think>")?);
+                }
+                ids.extend(tokenizer.encode_plain(&begun.reasoning).map_err(failed)?);
+            }
+            if begun.text.is_empty() {
+                splitter = ReasoningSplitter::new(true);
+            } else {
+                if !begun.reasoning.is_empty() {
+                    ids.extend(tag("</think>")?);
+                }
+                ids.extend(tokenizer.encode_plain(&begun.text).map_err(failed)?);
+                splitter = ReasoningSplitter::disabled();
+            }
+        }
+        Ok(Prompt { ids, splitter })
     }
 
     pub fn text(&self, path: &Path, text: &str) -> Result<Prompt, EngineError> {
@@ -317,13 +337,45 @@ mod tests {
     }
 
     #[test]
+    fn a_begun_answer_follows_the_prompt_with_its_tags() {
+        let tokens = ["<s>", "</s>", "<think>", "</think>", "a", "b", "c"].map(str::to_string).to_vec();
+        let vocab =
+            GgufVocab { model: "gpt2".into(), pre: "deepseek-v3".into(), tokens, types: vec![3, 3, 4, 4, 1, 1, 1], ..GgufVocab::default() };
+        let language = |template: &str| {
+            let tokenizer = Some(Ok(Tokenizer::from_gguf(vocab.clone(), 16).unwrap()));
+            Parts { tokenizer, ..parts(&["<s>"], Some(template), "x") }.finish().unwrap()
+        };
+        let path = Path::new("m");
+        let messages = [Message { role: crate::text::Role::User, content: "a".into() }];
+        let begin = |language: &Language, reasoning: &str, text: &str, more: &str| {
+            let begun = Begun { reasoning: reasoning.into(), text: text.into() };
+            let mut prompt = language.chat(path, &messages, None, Some(&begun)).unwrap();
+            let mut pieces = prompt.splitter.push(more);
+            pieces.extend(prompt.splitter.finish());
+            (prompt.ids, pieces)
+        };
+        let (reasoning, answer) =
+            (|text: &str| crate::text::Piece::Reasoning(text.into()), |text: &str| crate::text::Piece::Answer(text.into()));
+        // The model opens its reasoning itself.
+        let own = language("{{ messages[0].content }}{# </think> #}");
+        assert_eq!(begin(&own, "", "", "<think>b</think>c"), (vec![4], vec![reasoning("b"), answer("c")]));
+        assert_eq!(begin(&own, "b", "", "b</think>c"), (vec![4, 2, 5], vec![reasoning("b"), answer("c")]));
+        assert_eq!(begin(&own, "b", "c", "<think>"), (vec![4, 2, 5, 3, 6], vec![answer("<think>")]));
+        assert_eq!(begin(&own, "", "cc", "c"), (vec![4, 6, 6], vec![answer("c")]));
+        // The prompt has opened it.
+        let opened = language("{{ messages[0].content }}<think>{# </think> #}");
+        assert_eq!(begin(&opened, "b", "", "b</think>c"), (vec![4, 2, 5], vec![reasoning("b"), answer("c")]));
+        assert_eq!(begin(&opened, "b", "c", "c"), (vec![4, 2, 5, 3, 6], vec![answer("c")]));
+    }
+
+    #[test]
     fn plain_text_gets_one_bos_and_missing_files_are_named() {
         let path = Path::new("m");
         let mut language = parts(&["<s>", "</s>"], None, "x").finish().unwrap();
         assert_eq!(language.text(path, "</s>").unwrap().ids, [0, 1]);
         assert_eq!(language.text(path, "<s></s>").unwrap().ids, [0, 1]);
         let message = [Message { role: crate::text::Role::User, content: "hi".into() }];
-        let error = language.chat(path, &message, None).err().unwrap().to_string();
+        let error = language.chat(path, &message, None, None).err().unwrap().to_string();
         assert!(error.contains("m has no chat template: expected chat_template in tokenizer_config.json"), "{error}");
         language.tokenizer = None;
         let error = language.text(path, "x").err().unwrap().to_string();

@@ -14,11 +14,13 @@ mod request;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 
+pub(crate) use clock::unix_secs;
 pub use error::EngineError;
 pub use inside::{Candidate, LayerRouting, ModelInside, TokenInside};
 pub use locate::{DEFAULT_MODEL, default_model_path, user_cache_dir, user_data_dir};
-pub use request::{Cancel, Event, Input, OpenEvent, Request, Stats, StopReason, Summary};
+pub use request::{Begun, Cancel, Event, Input, OpenEvent, Request, Stats, StopReason, Summary};
 
 use crate::checkpoint::Checkpoint;
 use crate::gpu::{Gpu, GpuOptions, KernelTime, Recording};
@@ -26,6 +28,7 @@ use crate::kernels::{CacheFormat, open_tested};
 use crate::model::{Model, ModelConfig};
 use crate::sampler::Sampling;
 use crate::session::{Runtime, RuntimeOptions, Session};
+use crate::text::{ChatTemplate, Message};
 use answer::Answer;
 use clock::Moment;
 use language::{Language, Prompt};
@@ -49,6 +52,8 @@ pub struct OpenOptions {
     pub deterministic: bool,
     /// What the latent cache keeps its numbers in.
     pub cache: CacheFormat,
+    /// Gives up while weights are loaded.
+    pub cancel: Cancel,
 }
 
 /// A model ready to answer.
@@ -74,10 +79,19 @@ impl Engine {
             Some(path) => path.clone(),
             None => default_model_path()?,
         };
-        let checkpoint = Checkpoint::open(&path)?;
-        let language = Language::read(&checkpoint, &ModelConfig::from_checkpoint(&checkpoint)?)?;
-        let (model, runtime, context) = build(&options, &language, &checkpoint, on_event).await?;
+        let (checkpoint, language) = read(&path)?;
+        let model = load(&options, &checkpoint, on_event).await?;
+        let (runtime, context) = runtime(&options, &language, &model)?;
         Ok(Self { options, path, language, context, model, runtime, session: None, cached: vec![] })
+    }
+
+    /// Looks at what a checkpoint says of itself, without a device.
+    ///
+    /// # Errors
+    /// Those of [`Engine::open`] that need no device.
+    pub fn check(model: Option<&Path>) -> Result<(), EngineError> {
+        let path = model.map_or_else(default_model_path, |path| Ok(path.to_path_buf()))?;
+        read(&path).map(drop)
     }
 
     /// Builds device, model and cache anew from the checkpoint, after the device was lost.
@@ -86,8 +100,42 @@ impl Engine {
         let checkpoint = Checkpoint::open(&self.path)?;
         self.session = None;
         self.cached.clear();
-        (self.model, self.runtime, self.context) = build(&self.options, &self.language, &checkpoint, &mut |_| ()).await?;
+        self.model = load(&OpenOptions { cancel: Cancel::default(), ..self.options.clone() }, &checkpoint, &mut |_| ()).await?;
+        (self.runtime, self.context) = runtime(&self.options, &self.language, &self.model)?;
         Ok(())
+    }
+
+    /// Gives the cache another size, and forgets what it held; none for as many tokens as make sense.
+    ///
+    /// # Errors
+    /// A size that the device cannot hold: the cache is then as it was.
+    pub fn set_context(&mut self, context: Option<usize>) -> Result<(), EngineError> {
+        if self.options.context == context {
+            return Ok(());
+        }
+        self.session = None;
+        self.cached.clear();
+        // The old cache makes room for the new one.
+        self.runtime = Runtime::new(self.model.clone(), RuntimeOptions { context: 1, chunk: 1, ..RuntimeOptions::default() })?;
+        let before = std::mem::replace(&mut self.options.context, context);
+        let sized = runtime(&self.options, &self.language, &self.model);
+        if sized.is_err() {
+            self.options.context = before;
+        }
+        let (refused, sized) = match sized {
+            Ok(sized) => (None, sized),
+            Err(error) => (Some(error), runtime(&self.options, &self.language, &self.model)?),
+        };
+        (self.runtime, self.context) = sized;
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Tokens of a conversation as the template writes it, the beginning of an answer included.
+    ///
+    /// # Errors
+    /// A checkpoint without tokenizer or template; a template that refuses.
+    pub fn count(&self, messages: &[Message], thinking: Option<bool>) -> Result<usize, EngineError> {
+        Ok(self.language.chat(&self.path, messages, thinking, None)?.ids.len())
     }
 
     /// Answers one request. The last event is `Done` or `Failed`, as the result is.
@@ -139,7 +187,7 @@ impl Engine {
 
     fn prompt(&self, request: &Request) -> Result<Prompt, EngineError> {
         match &request.input {
-            Input::Chat(messages) => self.language.chat(&self.path, messages, request.thinking),
+            Input::Chat(messages) => self.language.chat(&self.path, messages, request.thinking, request.begun.as_ref()),
             Input::Text(text) => self.language.text(&self.path, text),
             Input::Ids(ids) => Ok(Prompt { ids: ids.clone(), splitter: crate::text::ReasoningSplitter::disabled() }),
         }
@@ -309,24 +357,43 @@ impl Engine {
         self.language.sampling
     }
 
+    /// Whether the chat template knows a switch for reasoning.
+    pub fn thinking_is_a_choice(&self) -> bool {
+        self.language.template.as_ref().is_some_and(ChatTemplate::knows_thinking)
+    }
+
     /// Whether its answers may begin with reasoning.
     pub fn reasons(&self) -> bool {
         self.language.reasons
     }
 }
 
-async fn build(
-    options: &OpenOptions,
-    language: &Language,
-    checkpoint: &Checkpoint,
-    on_event: &mut dyn FnMut(OpenEvent),
-) -> Result<(Arc<Model>, Runtime, usize), EngineError> {
+/// A checkpoint's headers and text, all that can be known to be wrong before a device is involved.
+fn read(path: &Path) -> Result<(Checkpoint, Language), EngineError> {
+    let checkpoint = Checkpoint::open(path)?;
+    let language = Language::read(&checkpoint, &ModelConfig::from_checkpoint(&checkpoint)?)?;
+    Ok((checkpoint, language))
+}
+
+/// A device and the model on it.
+async fn load(options: &OpenOptions, checkpoint: &Checkpoint, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Arc<Model>, EngineError> {
     let (gpu, turned_off) = open_tested(&options.gpu).await?;
     turned_off.into_iter().for_each(|off| on_event(OpenEvent::TurnedOff(off)));
     on_event(OpenEvent::Device(gpu.caps().clone()));
-    let model = Model::load(&gpu, checkpoint, &mut |progress| on_event(OpenEvent::Load(progress))).await?;
+    let mut progress = |progress| on_event(OpenEvent::Load(progress));
+    let mut loading = std::pin::pin!(Model::load(&gpu, checkpoint, &mut progress));
+    let model = std::future::poll_fn(|context| match options.cancel.is_cancelled() {
+        true => Poll::Ready(Err(EngineError::Cancelled)),
+        false => loading.as_mut().poll(context).map_err(EngineError::from),
+    });
+    let model = model.await?;
     checkpoint.release_pages();
-    let config = model.config();
+    Ok(model)
+}
+
+/// The cache for a model, and the tokens it holds.
+fn runtime(options: &OpenOptions, language: &Language, model: &Arc<Model>) -> Result<(Runtime, usize), EngineError> {
+    let (gpu, config) = (model.gpu(), model.config());
     let free = gpu.memory_limit_bytes().map(|limit| limit.saturating_sub(gpu.held_bytes()));
     let context = options.context.unwrap_or_else(|| usual_context(config.max_positions, config.cache_bytes_per_token(options.cache), free));
     let defaults = RuntimeOptions::default();
@@ -339,9 +406,9 @@ async fn build(
         ..defaults
     };
     let mut runtime = Runtime::new(model.clone(), runtime_options)?;
-    runtime.set_token_limit(language.tokens(model.config()));
+    runtime.set_token_limit(language.tokens(config));
     let context = context.min(runtime.context());
-    Ok((model, runtime, context))
+    Ok((runtime, context))
 }
 
 /// The model's own limit, but no more than usual and no more than half of the free memory holds.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use super::TokenInside;
 use crate::gpu::Caps;
 use crate::kernels::TurnedOff;
@@ -34,14 +36,32 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Asks the template for reasoning or for none; without it the template decides.
     pub thinking: Option<bool>,
+    /// What the answer to a chat has written already and goes on after; events and summary tell only what is new.
+    pub begun: Option<Begun>,
     /// Tells of every new token how it came about, as [`Event::Inside`].
     pub watch: bool,
+}
+
+/// The beginning of an answer, as [`Summary`] parts it.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Begun {
+    pub reasoning: String,
+    pub text: String,
 }
 
 impl Request {
     /// A greedy request without limits.
     pub fn new(input: Input) -> Self {
-        Self { input, sampling: Sampling::default(), max_tokens: None, stop: vec![], ignore_eos: false, thinking: None, watch: false }
+        Self {
+            input,
+            sampling: Sampling::default(),
+            max_tokens: None,
+            stop: vec![],
+            ignore_eos: false,
+            thinking: None,
+            begun: None,
+            watch: false,
+        }
     }
 }
 
@@ -92,7 +112,7 @@ pub enum StopReason {
 }
 
 /// The numbers of one request.
-#[derive(Clone, Copy, Default, PartialEq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Stats {
     pub prompt_tokens: usize,
     /// Of the prompt, those found in the cache from the request before.

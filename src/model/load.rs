@@ -18,6 +18,19 @@ const PIECE_BYTES: usize = 4 << 20;
 /// Bytes written before we wait for the device, so that staging memory stays small.
 const SETTLE_BYTES: u64 = 64 << 20;
 
+/// Lets whoever polls come between two pieces: a load can be given up there, and a page can draw.
+async fn breathe() {
+    let mut has_rested = false;
+    let rest = |context: &mut std::task::Context<'_>| {
+        if std::mem::replace(&mut has_rested, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    };
+    std::future::poll_fn(rest).await;
+}
+
 /// What a stored weight is made of, from the top row down.
 pub enum Piece<'a> {
     Rows(Matrix<'a>, Range<usize>),
@@ -81,6 +94,7 @@ impl<'a> Loader<'a> {
         }
         let total_bytes = self.total_bytes.max(self.done_bytes);
         (self.progress)(LoadProgress { done_bytes: self.done_bytes, total_bytes });
+        breathe().await;
         Ok(())
     }
 

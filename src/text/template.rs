@@ -115,6 +115,13 @@ impl ChatTemplate {
         &self.tokens
     }
 
+    /// Whether it asks whether to reason.
+    pub fn knows_thinking(&self) -> bool {
+        let environment = environment(None);
+        let asked = environment.template_from_str(&self.source).map(|template| template.undeclared_variables(false));
+        asked.is_ok_and(|asked| asked.contains("thinking") || asked.contains("enable_thinking"))
+    }
+
     /// The prompt for `messages`.
     ///
     /// # Errors
@@ -334,7 +341,7 @@ fn write_json(state: &State, value: &Value, indent: Option<usize>, depth: usize,
 }
 
 /// The directives templates use, in UTC and English.
-fn strftime(secs: i64, format: &str) -> Result<String, Error> {
+pub(crate) fn strftime(secs: i64, format: &str) -> Result<String, Error> {
     const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
     const MONTHS: [&str; 12] =
         ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];

@@ -1,0 +1,42 @@
+//! Lucide's icons that the window uses, by the characters that its font gives them (assets/fonts/lucide.ttf holds only these
+//! and a few more).
+
+pub const NEW: &str = "\u{e172}";
+pub const SEARCH: &str = "\u{e151}";
+pub const PIN: &str = "\u{e259}";
+pub const UNPIN: &str = "\u{e2b6}";
+pub const DELETE: &str = "\u{e18e}";
+pub const EDIT: &str = "\u{e1f9}";
+pub const COPY: &str = "\u{e09e}";
+pub const CHECK: &str = "\u{e06c}";
+pub const REGENERATE: &str = "\u{e145}";
+pub const STOP: &str = "\u{e167}";
+pub const SEND: &str = "\u{e04a}";
+pub const DOWN: &str = "\u{e042}";
+pub const LEFT: &str = "\u{e06e}";
+pub const RIGHT: &str = "\u{e06f}";
+pub const EXPANDED: &str = "\u{e06d}";
+pub const SETTINGS: &str = "\u{e154}";
+pub const SIDEBAR: &str = "\u{e12a}";
+pub const INSIDE: &str = "\u{e529}";
+pub const ATTACH: &str = "\u{e12d}";
+pub const CLOSE: &str = "\u{e1b2}";
+pub const MORE: &str = "\u{e0b6}";
+pub const CONTINUE: &str = "\u{e13c}";
+pub const EXPORT: &str = "\u{e0b2}";
+pub const IMPORT: &str = "\u{e19e}";
+pub const MODEL: &str = "\u{e061}";
+pub const FOLDER: &str = "\u{e247}";
+pub const FILE: &str = "\u{e0cc}";
+pub const WARNING: &str = "\u{e193}";
+pub const INFO: &str = "\u{e0f9}";
+pub const ERROR: &str = "\u{e077}";
+pub const UNDO: &str = "\u{e2a1}";
+pub const THINKING: &str = "\u{e3c6}";
+pub const UNLOAD: &str = "\u{e140}";
+pub const COMMAND: &str = "\u{e09a}";
+pub const MEMORY: &str = "\u{e445}";
+pub const CHIP: &str = "\u{e0a9}";
+pub const RENAME: &str = "\u{e1f9}";
+pub const BRANCH: &str = "\u{e0e2}";
+pub const SPEED: &str = "\u{e1bf}";
