@@ -32,7 +32,7 @@ fn settings(harness: &mut Harness<'_, Stage>) {
 }
 
 fn models(harness: &mut Harness<'_, Stage>) {
-    press(harness, egui::Modifiers::COMMAND, egui::Key::M);
+    press(harness, egui::Modifiers::COMMAND, egui::Key::L);
     scenes::models(harness.state_mut());
     harness.run();
 }

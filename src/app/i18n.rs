@@ -143,7 +143,7 @@ texts! {
     drop_model: text, "Drop to open the model", "松开以打开模型";
 
     // Messages.
-    thinking: text, "Thinking…", "思考中…";
+    thinking: filled, "Thinking… {}", "思考中… {}";
     thought_for: filled, "Thought for {}", "思考了 {}";
     thoughts: text, "Thoughts", "思考过程";
     fold_thoughts: text, "Fold thoughts", "收起思考过程";

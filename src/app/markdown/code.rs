@@ -137,8 +137,10 @@ mod tests {
         for expected in [("fn", Token::Keyword), ("main", Token::Function), ("12", Token::Number), ("// twelve", Token::Comment)] {
             assert!(rust.contains(&(expected.0.to_owned(), expected.1)), "{expected:?} in {rust:?}");
         }
-        let python = words("py", "def f(a):\n    return \"b\"");
-        for expected in [("def", Token::Keyword), ("f", Token::Function), ("return", Token::Keyword), ("\"b\"", Token::String)] {
+        let python = words("py", "def f(a=1.5):\n    return \"b\"");
+        for expected in
+            [("def", Token::Keyword), ("f", Token::Function), ("return", Token::Keyword), ("\"b\"", Token::String), ("1.5", Token::Number)]
+        {
             assert!(python.contains(&(expected.0.to_owned(), expected.1)), "{expected:?} in {python:?}");
         }
     }

@@ -347,7 +347,9 @@ impl Setter<'_> {
                 }
                 Inline::Formula { latex, at } => {
                     text.places.push((characters, *at));
-                    let Some(formula) = self.formulas.get(latex, false) else {
+                    // One that is wider than the column would be cut off: as text it wraps.
+                    let fits = |formula: &Arc<Formula>| formula.width * look.size <= width;
+                    let Some(formula) = self.formulas.get(latex, false).filter(fits) else {
                         let style = Style { code: true, ..Style::default() };
                         text.codes.push(characters..characters + latex.chars().count());
                         text.job.append(latex, 0.0, self.format(&style, look));

@@ -24,6 +24,8 @@ const BUBBLE_SHARE: f32 = 0.86;
 pub struct Chrome {
     unfolded: bool,
     phase: Option<Phase>,
+    /// For how long it has been thinking now.
+    thinking_ms: i64,
     editing: bool,
     edit_lines: usize,
     failed: bool,
@@ -41,6 +43,7 @@ impl Chrome {
         Self {
             unfolded: app.chat().head.shows_reasoning,
             phase: answering.map(|answer| answer.phase),
+            thinking_ms: answering.and_then(|answer| answer.reasoning_since_ms).map_or(0, |since| app.now_ms() - since),
             editing: editing.is_some(),
             edit_lines: editing.map_or(0, |(_, text)| text.len()),
             failed: matches!(message.state, MessageState::Failed(_)),
@@ -204,7 +207,7 @@ fn thoughts(ui: &mut Ui, app: &App, view: &mut View, message: &Message, chrome: 
     let live = chrome.phase == Some(Phase::Reasoning);
     let secs = message.reasoning_ms.map(|ms| ms as f64 / 1000.0);
     let text = match (live, secs) {
-        (true, _) => view.texts.thinking.to_owned(),
+        (true, _) => view.texts.thinking.fill(&[&widgets::duration(view.texts, (chrome.thinking_ms / 1000) as f64)]),
         (false, Some(secs)) => view.texts.thought_for.fill(&[&widgets::duration(view.texts, secs)]),
         (false, None) => view.texts.thoughts.to_owned(),
     };

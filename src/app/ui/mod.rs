@@ -51,6 +51,7 @@ pub struct View {
     transcript: transcript::Transcript,
     inside: inside::Inside,
     overlay: Option<Overlay>,
+    overlay_size: egui::Vec2,
     palette: palette::Palette,
     tab: settings::Tab,
     /// The device's settings while they are changed: each change at once would load the model anew.
@@ -85,6 +86,7 @@ impl View {
             transcript: transcript::Transcript::default(),
             inside: inside::Inside::default(),
             overlay: None,
+            overlay_size: egui::Vec2::ZERO,
             palette: palette::Palette::default(),
             tab: settings::Tab::default(),
             device: None,
@@ -261,6 +263,11 @@ impl View {
                 Overlay::Palette => palette::show(ui, app, self),
             }
         });
+        // Its place follows from its size in the frame before.
+        if self.overlay_size != modal.response.rect.size() {
+            self.overlay_size = modal.response.rect.size();
+            ui.ctx().request_repaint();
+        }
         if modal.should_close() {
             self.close_overlay();
         }

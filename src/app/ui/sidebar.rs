@@ -207,8 +207,11 @@ fn chat_row(ui: &mut Ui, rect: egui::Rect, app: &App, chat: &ChatSummary, view: 
 pub fn chat_menu(ui: &mut Ui, chat: &ChatSummary, view: &mut View) {
     let texts = view.texts;
     ui.set_min_width(180.0);
-    let item =
-        |ui: &mut Ui, icon: &str, text: &str| ui.add(egui::Button::new(format!("{icon}   {text}")).frame_when_inactive(false)).clicked();
+    let item = |ui: &mut Ui, icon: &str, text: &str| {
+        let response = ui.add(egui::Button::new(format!("{icon}   {text}")).frame_when_inactive(false));
+        response.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::Button, true, text));
+        response.clicked()
+    };
     if item(ui, icons::RENAME, texts.rename) {
         view.rename(chat);
     }
@@ -234,12 +237,12 @@ fn hits(ui: &mut Ui, app: &App, view: &mut View) {
         ui.vertical_centered(|ui| widgets::weak(ui, view.texts.nothing_found));
         return;
     }
-    for (index, hit) in app.search.hits.iter().enumerate() {
-        hit_row(ui, index, hit, view);
+    for hit in &app.search.hits {
+        hit_row(ui, hit, view);
     }
 }
 
-fn hit_row(ui: &mut Ui, index: usize, hit: &Hit, view: &mut View) {
+fn hit_row(ui: &mut Ui, hit: &Hit, view: &mut View) {
     let palette = theme::palette(ui);
     let title = title_of(view.texts, &hit.title);
     let width = ui.available_width() - theme::SMALL * 2.0;
@@ -274,12 +277,12 @@ fn hit_row(ui: &mut Ui, index: usize, hit: &Hit, view: &mut View) {
         ui.painter().galley(rect.min + vec2(theme::SMALL, 25.0), excerpt, palette.text_faint);
     }
     if response.clicked() {
+        view.revealed = None;
         view.commands.push(match hit.message {
             Some(message) => Command::OpenMessage(hit.chat, message),
             None => Command::OpenChat(hit.chat),
         });
     }
-    let _ = index;
 }
 
 #[cfg(test)]

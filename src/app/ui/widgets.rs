@@ -182,8 +182,10 @@ pub fn count(count: usize) -> String {
 
 /// A time that somebody waited.
 pub fn duration(texts: &Texts, secs: f64) -> String {
+    let secs = secs.max(0.0);
     match secs {
-        ..10.0 => texts.seconds.fill(&[&format!("{:.digits$}", secs.max(0.0), digits = if secs < 1.0 { 2 } else { 1 })]),
+        ..10.0 if secs.fract() == 0.0 => texts.seconds.fill(&[&format!("{secs:.0}")]),
+        ..10.0 => texts.seconds.fill(&[&format!("{:.digits$}", secs, digits = if secs < 1.0 { 2 } else { 1 })]),
         ..60.0 => texts.seconds.fill(&[&format!("{secs:.0}")]),
         _ => texts.minutes.fill(&[&format!("{:.0}", (secs / 60.0).floor()), &format!("{:.0}", (secs % 60.0).floor())]),
     }
@@ -206,7 +208,7 @@ mod tests {
             assert_eq!(count(value), expected);
         }
         let english = &crate::app::i18n::ENGLISH;
-        for (secs, expected) in [(0.417, "0.42 s"), (4.25, "4.2 s"), (12.4, "12 s"), (125.9, "2 min 5 s"), (-1.0, "0.00 s")] {
+        for (secs, expected) in [(0.417, "0.42 s"), (4.25, "4.2 s"), (4.0, "4 s"), (12.4, "12 s"), (125.9, "2 min 5 s"), (-1.0, "0 s")] {
             assert_eq!(duration(english, secs), expected);
         }
     }
