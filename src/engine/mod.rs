@@ -22,7 +22,7 @@ pub use request::{Cancel, Event, Input, OpenEvent, Request, Stats, StopReason, S
 
 use crate::checkpoint::Checkpoint;
 use crate::gpu::{Gpu, GpuOptions, KernelTime, Recording};
-use crate::kernels::open_tested;
+use crate::kernels::{CacheFormat, open_tested};
 use crate::model::{Model, ModelConfig};
 use crate::sampler::Sampling;
 use crate::session::{Runtime, RuntimeOptions, Session};
@@ -47,6 +47,8 @@ pub struct OpenOptions {
     pub chunk: Option<usize>,
     /// The same sums whatever runs beside.
     pub deterministic: bool,
+    /// What the latent cache keeps its numbers in.
+    pub cache: CacheFormat,
 }
 
 /// A model ready to answer.
@@ -268,7 +270,7 @@ impl Engine {
 
     /// The model's shape, and what its cache holds.
     pub fn inside(&self) -> ModelInside {
-        ModelInside::of(self.config())
+        ModelInside::of(self.config(), self.options.cache)
     }
 
     /// What was opened.
@@ -292,6 +294,11 @@ impl Engine {
     /// Tokens of prompt and answer together.
     pub fn context(&self) -> usize {
         self.context
+    }
+
+    /// What the latent cache keeps its numbers in.
+    pub fn cache_format(&self) -> CacheFormat {
+        self.options.cache
     }
 
     /// What the checkpoint recommends for chats; greedy where it recommends nothing.
@@ -318,13 +325,14 @@ async fn build(
     checkpoint.release_pages();
     let config = model.config();
     let free = gpu.memory_limit_bytes().map(|limit| limit.saturating_sub(gpu.held_bytes()));
-    let context = options.context.unwrap_or_else(|| usual_context(config.max_positions, config.cache_bytes_per_token(), free));
+    let context = options.context.unwrap_or_else(|| usual_context(config.max_positions, config.cache_bytes_per_token(options.cache), free));
     let defaults = RuntimeOptions::default();
     let runtime_options = RuntimeOptions {
         context,
         sequences: 1,
         chunk: options.chunk.unwrap_or(defaults.chunk),
         deterministic: options.deterministic,
+        cache: options.cache,
         ..defaults
     };
     let mut runtime = Runtime::new(model.clone(), runtime_options)?;

@@ -153,9 +153,7 @@ impl Gpu {
             (_, Element::F32) => wgpu::TextureFormat::Rgba32Float,
             (_, Element::U32) => wgpu::TextureFormat::Rgba32Uint,
         };
-        let usage = wgpu::TextureUsages::STORAGE_BINDING
-            | wgpu::TextureUsages::COPY_SRC
-            | wgpu::TextureUsages::COPY_DST;
+        let usage = wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_SRC | wgpu::TextureUsages::COPY_DST;
         let texture = self.0.device.create_texture(&wgpu::TextureDescriptor {
             label: Some(what),
             size: wgpu::Extent3d { width: IMAGE_WIDTH as u32, height: rows as u32, depth_or_array_layers: 1 },

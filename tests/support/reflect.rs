@@ -53,9 +53,7 @@ pub fn reflect(program: &Program) -> Result<Reflected, String> {
             AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => Access::Write,
             AddressSpace::Storage { .. } => Access::Read,
             AddressSpace::Handle => match module.types[global.ty].inner {
-                TypeInner::Image { class: naga::ImageClass::Storage { access, .. }, .. }
-                    if access.contains(naga::StorageAccess::STORE) =>
-                {
+                TypeInner::Image { class: naga::ImageClass::Storage { access, .. }, .. } if access.contains(naga::StorageAccess::STORE) => {
                     Access::Write
                 }
                 _ => Access::Read,
