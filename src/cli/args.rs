@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fathom::engine::OpenOptions;
 use fathom::gpu::{Disabled, GpuOptions};
+use fathom::kernels::CacheFormat;
 use fathom::sampler::Sampling;
 
 /// Chats with, measures and explains DeepSeek-family models on any GPU
@@ -122,6 +123,9 @@ pub struct DeviceArgs {
     /// Prompt tokens in one step, 1024 at the most
     #[arg(long, global = true, value_name = "N", value_parser = positive)]
     pub chunk: Option<usize>,
+    /// What the latent cache keeps its numbers in: f32, f16 or q8 [default: f16; f32 for generate and logits]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub cache: Option<CacheFormat>,
     /// The same sums whatever runs beside, at any batch size
     #[arg(long, global = true)]
     pub deterministic: bool,
@@ -148,8 +152,14 @@ impl DeviceArgs {
             context: self.context,
             chunk: self.chunk,
             deterministic: self.deterministic,
+            cache: self.cache.unwrap_or_default(),
             ..OpenOptions::default()
         }
+    }
+
+    /// With nothing rounded that need not be, unless asked for: for what is compared with other programs' numbers.
+    pub fn exact(&self) -> Self {
+        Self { cache: self.cache.or(Some(CacheFormat::F32)), ..self.clone() }
     }
 }
 

@@ -35,6 +35,7 @@ pub async fn run(args: BenchModelArgs, device: &DeviceArgs) -> anyhow::Result<()
         context: device.context.unwrap_or(needed).max(needed),
         chunk: device.chunk.unwrap_or(defaults.chunk),
         deterministic: device.deterministic,
+        cache: device.cache.unwrap_or_default(),
         ..defaults
     };
     let chunk = options.chunk;

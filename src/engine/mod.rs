@@ -24,7 +24,7 @@ pub use request::{Begun, Cancel, Event, Input, OpenEvent, Request, Stats, StopRe
 
 use crate::checkpoint::Checkpoint;
 use crate::gpu::{Gpu, GpuOptions, KernelTime, Recording};
-use crate::kernels::open_tested;
+use crate::kernels::{CacheFormat, open_tested};
 use crate::model::{Model, ModelConfig};
 use crate::sampler::Sampling;
 use crate::session::{Runtime, RuntimeOptions, Session};
@@ -50,6 +50,8 @@ pub struct OpenOptions {
     pub chunk: Option<usize>,
     /// The same sums whatever runs beside.
     pub deterministic: bool,
+    /// What the latent cache keeps its numbers in.
+    pub cache: CacheFormat,
     /// Gives up while weights are loaded.
     pub cancel: Cancel,
 }
@@ -316,7 +318,7 @@ impl Engine {
 
     /// The model's shape, and what its cache holds.
     pub fn inside(&self) -> ModelInside {
-        ModelInside::of(self.config())
+        ModelInside::of(self.config(), self.options.cache)
     }
 
     /// What was opened.
@@ -340,6 +342,11 @@ impl Engine {
     /// Tokens of prompt and answer together.
     pub fn context(&self) -> usize {
         self.context
+    }
+
+    /// What the latent cache keeps its numbers in.
+    pub fn cache_format(&self) -> CacheFormat {
+        self.options.cache
     }
 
     /// What the checkpoint recommends for chats; greedy where it recommends nothing.
@@ -385,13 +392,14 @@ async fn load(options: &OpenOptions, checkpoint: &Checkpoint, on_event: &mut dyn
 fn runtime(options: &OpenOptions, language: &Language, model: &Arc<Model>) -> Result<(Runtime, usize), EngineError> {
     let (gpu, config) = (model.gpu(), model.config());
     let free = gpu.memory_limit_bytes().map(|limit| limit.saturating_sub(gpu.held_bytes()));
-    let context = options.context.unwrap_or_else(|| usual_context(config.max_positions, config.cache_bytes_per_token(), free));
+    let context = options.context.unwrap_or_else(|| usual_context(config.max_positions, config.cache_bytes_per_token(options.cache), free));
     let defaults = RuntimeOptions::default();
     let runtime_options = RuntimeOptions {
         context,
         sequences: 1,
         chunk: options.chunk.unwrap_or(defaults.chunk),
         deterministic: options.deterministic,
+        cache: options.cache,
         ..defaults
     };
     let mut runtime = Runtime::new(model.clone(), runtime_options)?;
