@@ -287,15 +287,20 @@ impl Runtime {
         self.recording(rows.clamp(1, self.room.rows), 1, false)
     }
 
-    /// The GPU time of one more decoded token of this sequence by kernel; none where the device has no timestamp queries.
-    /// What it writes lies beyond the sequence's end, which goes back by one where the context is full.
-    pub async fn kernel_times(&mut self, session: &mut Session) -> Result<Option<Vec<KernelTime>>, ModelError> {
-        let len = session.len.min(self.room.context - 1);
+    /// The GPU time by kernel of one more step of so many rows that samples after the last: one row is a decoded token, more a
+    /// prompt's chunk; none where the device has no timestamp queries.
+    /// What it writes lies beyond the sequence's end, which goes back where the context is full.
+    pub async fn kernel_times(&mut self, session: &mut Session, rows: usize) -> Result<Option<Vec<KernelTime>>, ModelError> {
+        let rows = rows.clamp(1, self.room.rows);
+        let len = session.len.min(self.room.context - rows);
         self.rewind(session, len);
-        self.reserve(session, 1)?;
-        self.submit(&[session.row(0, session.fed)], &[0], false)?;
+        self.reserve(session, rows)?;
+        // Tokens of all kinds, so that experts are as busy as a prompt keeps them.
+        let vocab = self.config().vocab_size;
+        let fed: Vec<BatchRow> = (0..rows).map(|i| session.row((i * 2_654_435_761 % vocab) as u32, session.fed + i)).collect();
+        self.submit(&fed, &[rows - 1], false)?;
         let gpu = self.gpu().clone();
-        Ok(gpu.kernel_times(self.decode_plan()?).await?)
+        Ok(gpu.kernel_times(self.prefill_plan(rows)?).await?)
     }
 
     /// Submits one step. Everything the device needs to know goes before it in the queue; nothing is waited for.

@@ -187,6 +187,7 @@ impl Settings {
             },
             context: launch.context,
             chunk: launch.chunk,
+            cache: launch.cache,
             deterministic: launch.deterministic || self.deterministic,
             ..OpenOptions::default()
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fathom::engine::OpenOptions;
+use fathom::engine::{OpenOptions, user_cache_dir};
 use fathom::gpu::{Disabled, GpuOptions};
 use fathom::kernels::CacheFormat;
 use fathom::sampler::Sampling;
@@ -142,7 +142,13 @@ pub enum Backend {
 impl DeviceArgs {
     pub fn gpu(&self) -> GpuOptions {
         let backend = self.backend.and_then(|backend| Some(backend.to_possible_value()?.get_name().to_string()));
-        GpuOptions { adapter: self.adapter.clone(), backend, disabled: self.disable.clone().unwrap_or_default(), memory_bytes: self.memory }
+        GpuOptions {
+            adapter: self.adapter.clone(),
+            backend,
+            disabled: self.disable.clone().unwrap_or_default(),
+            memory_bytes: self.memory,
+            cache_dir: user_cache_dir(),
+        }
     }
 
     pub fn open(&self, model: Option<PathBuf>) -> OpenOptions {
@@ -304,7 +310,7 @@ pub enum BenchCommand {
     #[command(after_help = "\
 Examples:
   fathom bench model
-  fathom bench model path/to/model --prompt 512 --depth 1024 --tokens 64
+  fathom bench model path/to/model --prompt 512 --depth 0,2048,8192 --tokens 64
   fathom bench model --shape v3-slice --weights q4 --json")]
     Model(BenchModelArgs),
 }
@@ -338,9 +344,9 @@ pub struct BenchModelArgs {
     /// Tokens of the timed prompt
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
     pub prompt: usize,
-    /// Tokens already in the cache before the prompt
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub depth: usize,
+    /// Tokens already in the cache before the prompt; several are measured one after another
+    #[arg(long, value_name = "N,N", default_value = "0", value_delimiter = ',')]
+    pub depth: Vec<usize>,
     /// Tokens decoded after the first
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     pub tokens: usize,

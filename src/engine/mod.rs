@@ -19,7 +19,7 @@ use std::task::Poll;
 pub(crate) use clock::unix_secs;
 pub use error::EngineError;
 pub use inside::{Candidate, LayerRouting, ModelInside, TokenInside};
-pub use locate::{DEFAULT_MODEL, default_model_path, user_data_dir};
+pub use locate::{DEFAULT_MODEL, default_model_path, user_cache_dir, user_data_dir};
 pub use request::{Begun, Cancel, Event, Input, OpenEvent, Request, Stats, StopReason, Summary};
 
 use crate::checkpoint::Checkpoint;
@@ -150,6 +150,9 @@ impl Engine {
             Ok(summary) => Event::Done(summary.clone()),
             Err(error) => Event::Failed(error.to_string()),
         });
+        if let Err(error) = self.gpu().keep_pipelines() {
+            tracing::debug!("pipelines are not kept for the next start: {error}");
+        }
         result
     }
 
@@ -311,7 +314,7 @@ impl Engine {
             Some(session) => session,
             none => none.insert(self.runtime.session()?),
         };
-        let times = self.runtime.kernel_times(session).await?;
+        let times = self.runtime.kernel_times(session, 1).await?;
         self.cached.truncate(session.len());
         Ok(times)
     }
