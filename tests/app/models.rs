@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use fathom::app::store::Change;
+use fathom::app::store::{Change, Store};
 use fathom::app::worker::{Job, ModelInfo, Report, Ticket};
-use fathom::app::{Chat, ChatSettings, Command, Fit, Language, MessageState, ModelHeader, ModelRef, Notice, Settings, Theme, Thinking};
+use fathom::app::{ChatSettings, Command, Fit, Language, MessageState, ModelHeader, ModelRef, Notice, Settings, Theme, Thinking};
 use fathom::engine::{Event, Stats, StopReason, TokenInside};
 use fathom::text::Role;
 
