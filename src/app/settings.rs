@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ids::ChatId;
-use crate::engine::{OpenOptions, user_cache_dir};
+use crate::engine::OpenOptions;
 use crate::gpu::GpuOptions;
 use crate::sampler::Sampling;
 
@@ -167,7 +167,7 @@ impl Settings {
             backend: self.backend.clone(),
             disabled: crate::gpu::Disabled(disabled),
             memory_bytes: self.memory_bytes,
-            cache_dir: user_cache_dir(),
+            ..GpuOptions::default()
         }
     }
 
@@ -185,12 +185,12 @@ impl Settings {
                 backend: flags.backend.or(own.backend),
                 disabled: if flags.disabled.0.is_empty() { own.disabled } else { flags.disabled },
                 memory_bytes: flags.memory_bytes.or(own.memory_bytes),
-                cache_dir: flags.cache_dir.or(own.cache_dir),
+                cache_dir: flags.cache_dir,
             },
             context: launch.context,
             chunk: launch.chunk,
-            deterministic: launch.deterministic || self.deterministic,
             cache: launch.cache,
+            deterministic: launch.deterministic || self.deterministic,
             ..OpenOptions::default()
         }
     }

@@ -87,7 +87,7 @@ pub struct ModelInside {
 }
 
 impl ModelInside {
-    /// The shape that a config describes, and what its cache holds in this format.
+    /// The shape that a config describes, with a cache of this format.
     pub fn of(config: &ModelConfig, cache: CacheFormat) -> Self {
         let moe_layers: Vec<usize> = (0..config.layers).filter(|&layer| config.is_moe(layer)).collect();
         let moe = config.moe.as_ref().filter(|_| !moe_layers.is_empty());
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_cache_beside_full_keys_and_values() {
-        let inside = ModelInside::of(&ModelConfig::named_shape("v2-lite").unwrap(), CacheFormat::F16);
+        let inside = ModelInside::of(&ModelConfig::named_shape("v2-lite").unwrap(), CacheFormat::F32);
         assert_eq!((inside.layers, inside.experts, inside.top_k, inside.shared_experts), (27, 64, 6, 2));
         assert_eq!(inside.moe_layers, (1..27).collect::<Vec<_>>());
         assert!(inside.chooses());
