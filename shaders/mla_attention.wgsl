@@ -11,24 +11,21 @@ struct Params {
     rope: u32,          // rotary numbers as stored, a multiple of 32
     score_begin: u32,   // where queries begin, in vec4: past the latent where they have nothing there
     max_pages: u32,     // pages of a sequence
+    entry_quads: u32,   // from cache entry to cache entry, in quads of words
+    scale_begin: u32,   // where in one its scales begin, in the same
     scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// 1: x [rows, heads, latent + rope], the queries  2: cache [pages, PAGE, latent + rope]  3: zeta [rows, SPLITS, heads, latent]
+// 1: x [rows, heads, latent + rope], the queries  2: cache [pages, PAGE], as the `entry_*` part keeps them  3: zeta [rows, SPLITS, heads, latent]
 @group(0) @binding(4) var<storage, read> page_table: array<u32>;         // [sequences, max_pages]
 @group(0) @binding(5) var<uniform> step: vec4<u32>;                      // live rows first
 
 const HIDDEN = -3e38;   // the score of a position that is not there
 
-fn load_key(at: u32) -> Block {
-    return Block(cache_at(at), cache_at(at + 1u), cache_at(at + 2u), cache_at(at + 3u),
-                 cache_at(at + 4u), cache_at(at + 5u), cache_at(at + 6u), cache_at(at + 7u));
-}
-
 // Where a position of a sequence begins in the cache.
-fn entry_of(sequence: u32, position: u32, entry_quads: u32) -> u32 {
-    return (page_table[sequence * params.max_pages + position / PAGE] * PAGE + position % PAGE) * entry_quads;
+fn entry_of(sequence: u32, position: u32) -> u32 {
+    return (page_table[sequence * params.max_pages + position / PAGE] * PAGE + position % PAGE) * params.entry_quads;
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -41,8 +38,8 @@ fn mla_attention(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     let part = (length + SPLITS - 1u) / SPLITS;
     let end = min((group.z + 1u) * part, length);
     let first_head = group.y * HEADS;
-    let entry_quads = bound((params.latent + params.rope) / 4u, group.x);
-    let query = group.x * params.heads * entry_quads;
+    let query_quads = bound((params.latent + params.rope) / 4u, group.x);
+    let query = group.x * params.heads * query_quads;
 
     var sums = Sums();
     var largest = shares_of(HIDDEN);
@@ -50,9 +47,9 @@ fn mla_attention(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     for (var tile = group.z * part; tile < end; tile += 2u * WORKGROUP_SIZE) {
         let a = tile + at.lane;
         let b = a + WORKGROUP_SIZE;
-        let entry_a = entry_of(row.sequence, min(a, length - 1u), entry_quads);
-        let entry_b = entry_of(row.sequence, min(b, length - 1u), entry_quads);
-        let scores = tile_scores(query, first_head, entry_quads, entry_a, entry_b, at.lane);
+        let entry_a = entry_of(row.sequence, min(a, length - 1u));
+        let entry_b = entry_of(row.sequence, min(b, length - 1u));
+        let scores = tile_scores(query, first_head, query_quads, entry_a, entry_b, at.lane);
         let score_a = hidden_unless(scores.a, a < end);
         let score_b = hidden_unless(scores.b, b < end);
 

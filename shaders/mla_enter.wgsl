@@ -21,18 +21,38 @@ struct Params {
     latent_dim: u32,    // the latent's own width
     positions: u32,     // rows of the rotary table
     turns: u32,         // workgroups before those that absorb: 2, or 0
+    entry_quads: u32,   // from cache entry to cache entry, in quads of words
+    scale_begin: u32,   // where in one its scales begin, in the same
     eps: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 // 1: x [rows, x_stride]  2: u [rows, u_stride]  3: gain [cols]  4: rotary [positions, rope], pairs of cos, sin
-// 5: y [rows, heads, cols + rope]  6: cache [entries, cols + rope]
+// 5: y [rows, heads, cols + rope]  6: cache [entries], as the `append_*` part keeps them
 @group(0) @binding(7) var<uniform> step: vec4<u32>;                      // live rows first
 
 // Pairs (a, b), (c, d) turned by (cos, sin) each.
 fn turned(pairs: vec4<f32>, turn: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(pairs.x * turn.x - pairs.y * turn.y, pairs.y * turn.x + pairs.x * turn.y,
                      pairs.z * turn.z - pairs.w * turn.w, pairs.w * turn.z + pairs.z * turn.w);
+}
+
+// A quad of a cache entry: of the latent, or of the shared key.
+fn entry_quad(from_u: u32, i: u32, scale: f32, turn: u32) -> vec4<f32> {
+    let u = u_at(from_u + i);
+    let latent_quads = params.cols / 4u;
+    if i < latent_quads {
+        return u * scale * gain_at(i);
+    }
+    return turned(u, rotary_at(turn + i - latent_quads));
+}
+
+fn entry_block(from_u: u32, block: u32, scale: f32, turn: u32) -> Block {
+    let i = block * 8u;
+    return Block(entry_quad(from_u, i, scale, turn), entry_quad(from_u, i + 1u, scale, turn),
+                 entry_quad(from_u, i + 2u, scale, turn), entry_quad(from_u, i + 3u, scale, turn),
+                 entry_quad(from_u, i + 4u, scale, turn), entry_quad(from_u, i + 5u, scale, turn),
+                 entry_quad(from_u, i + 6u, scale, turn), entry_quad(from_u, i + 7u, scale, turn));
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -59,13 +79,11 @@ fn mla_enter(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
         }
         let scale = inverseSqrt(lanes_sum4(vec4<f32>(squares), at).x / f32(params.latent_dim) + params.eps);
         if group.y < step.x {
-            let to = row.entry * entry;
-            for (var i = at.lane; i < params.cols / 4u; i += WORKGROUP_SIZE) {
-                cache_put(to + i * 4u, u_at(from_u + i) * scale * gain_at(i), 4u);
+            let to = row.entry * params.entry_quads;
+            for (var block = at.lane; block < entry / 32u; block += WORKGROUP_SIZE) {
+                append(to, block, entry_block(from_u, block, scale, turn));
             }
-            for (var i = at.lane; i < rope_quads; i += WORKGROUP_SIZE) {
-                cache_put(to + params.cols + i * 4u, turned(u_at(from_u + params.cols / 4u + i), rotary_at(turn + i)), 4u);
-            }
+            append_end(to, entry / 32u, at.lane);
         }
     } else {
         absorb((role - 2u) * WORKGROUP_SIZE + at.lane, group.y);

@@ -4,7 +4,7 @@
 //! steps are submitted ahead of the four bytes that come back.
 
 use crate::gpu::{Download, Gpu, KernelTime, Recorder, Recording};
-use crate::kernels::{BatchRow, FEW_ROWS, MAX_ROWS, PAGE, Rows, SAMPLED, TILE};
+use crate::kernels::{BatchRow, CacheFormat, FEW_ROWS, MAX_ROWS, PAGE, Rows, SAMPLED, TILE};
 use crate::model::{Activations, Cache, Model, ModelConfig, ModelError, Room, Seen, Step, Trace, Watch};
 use crate::sampler::Sampling;
 use std::collections::{HashMap, VecDeque};
@@ -27,13 +27,15 @@ pub struct RuntimeOptions {
     pub chunk: usize,
     /// Use the few-rows kernels for any number of rows, so that a row's bits never depend on the rows beside it.
     pub deterministic: bool,
+    /// What the latent cache keeps its numbers in.
+    pub cache: CacheFormat,
     /// Keep hidden states and routing of the last step.
     pub trace: bool,
 }
 
 impl Default for RuntimeOptions {
     fn default() -> Self {
-        Self { context: 4096, sequences: 1, chunk: 128, deterministic: false, trace: false }
+        Self { context: 4096, sequences: 1, chunk: 128, deterministic: false, cache: CacheFormat::default(), trace: false }
     }
 }
 
@@ -121,7 +123,7 @@ impl Runtime {
             RuntimeOptions { chunk: options.chunk.clamp(1, MAX_ROWS), sequences: options.sequences.clamp(1, MAX_ROWS), ..options };
         let context = options.context.max(1).next_multiple_of(PAGE);
         let pages = context / PAGE * options.sequences;
-        let entry_bytes = 4 * config.cache_entry() as u64;
+        let entry_bytes = 4 * options.cache.words(config.cache_entry()) as u64;
         let rotary_bytes = 4 * config.rope as u64;
         let most = gpu.caps().max_binding_bytes / (entry_bytes * options.sequences as u64).max(rotary_bytes);
         if context as u64 > most.max(PAGE as u64) {
@@ -135,7 +137,7 @@ impl Runtime {
         let outputs = if outputs > FEW_ROWS { outputs / TILE * TILE } else { outputs };
         let room = Room { rows, outputs, sequences: options.sequences, context, deterministic: options.deterministic };
         Ok(Self {
-            cache: Cache::new(gpu, config, pages)?,
+            cache: Cache::new(gpu, config, options.cache, pages)?,
             activations: Activations::new(gpu, config, room)?,
             trace: options.trace.then(|| Trace::new(gpu, config, rows)).transpose()?,
             watch: None,
@@ -285,15 +287,20 @@ impl Runtime {
         self.recording(rows.clamp(1, self.room.rows), 1, false)
     }
 
-    /// The GPU time of one more decoded token of this sequence by kernel; none where the device has no timestamp queries.
-    /// What it writes lies beyond the sequence's end, which goes back by one where the context is full.
-    pub async fn kernel_times(&mut self, session: &mut Session) -> Result<Option<Vec<KernelTime>>, ModelError> {
-        let len = session.len.min(self.room.context - 1);
+    /// The GPU time by kernel of one more step of so many rows that samples after the last: one row is a decoded token, more a
+    /// prompt's chunk; none where the device has no timestamp queries.
+    /// What it writes lies beyond the sequence's end, which goes back where the context is full.
+    pub async fn kernel_times(&mut self, session: &mut Session, rows: usize) -> Result<Option<Vec<KernelTime>>, ModelError> {
+        let rows = rows.clamp(1, self.room.rows);
+        let len = session.len.min(self.room.context - rows);
         self.rewind(session, len);
-        self.reserve(session, 1)?;
-        self.submit(&[session.row(0, session.fed)], &[0], false)?;
+        self.reserve(session, rows)?;
+        // Tokens of all kinds, so that experts are as busy as a prompt keeps them.
+        let vocab = self.config().vocab_size;
+        let fed: Vec<BatchRow> = (0..rows).map(|i| session.row((i * 2_654_435_761 % vocab) as u32, session.fed + i)).collect();
+        self.submit(&fed, &[rows - 1], false)?;
         let gpu = self.gpu().clone();
-        Ok(gpu.kernel_times(self.decode_plan()?).await?)
+        Ok(gpu.kernel_times(self.prefill_plan(rows)?).await?)
     }
 
     /// Submits one step. Everything the device needs to know goes before it in the queue; nothing is waited for.

@@ -226,12 +226,14 @@ fn the_doctor_tests_the_kernels() {
 
 #[test]
 fn models_are_measured() {
-    let arguments = ["bench", "model", &model("v2lite"), "--prompt", "9", "--depth", "5", "--tokens", "4", "--runs", "2"];
+    let arguments = ["bench", "model", &model("v2lite"), "--prompt", "9", "--depth", "5,0", "--tokens", "4", "--runs", "2"];
     let json = succeeds(&[&arguments[..], &["--json"]].concat());
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
     for number in ["load_secs", "first_token_secs", "prefill_tokens_per_sec", "decode_tokens_per_sec", "bytes_per_token", "device_bytes"] {
         assert!(report[number].as_f64().unwrap() > 0.0, "{number} in {json}");
     }
+    let depths: Vec<u64> = report["depths"].as_array().unwrap().iter().map(|at| at["depth"].as_u64().unwrap()).collect();
+    assert_eq!(depths, [5, 0]);
     assert!(report["least_bytes_per_token"].as_u64().unwrap() <= report["bytes_per_token"].as_u64().unwrap());
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &json).unwrap();

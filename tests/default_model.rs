@@ -2,6 +2,7 @@
 
 use fathom::checkpoint::Checkpoint;
 use fathom::gpu::{Gpu, GpuOptions};
+use fathom::kernels::CacheFormat;
 use fathom::model::Model;
 use fathom::sampler::Sampling;
 use fathom::session::{Runtime, RuntimeOptions};
@@ -19,7 +20,13 @@ fn answers_and_logits_are_the_originals() {
     let golden: serde_json::Value = serde_json::from_slice(&std::fs::read(root.join("tests/golden/default_model.json")).unwrap()).unwrap();
     let gpu = block_on(Gpu::open(&GpuOptions::default())).unwrap();
     let model = block_on(Model::load(&gpu, &Checkpoint::open(&file).unwrap(), &mut |_| {})).unwrap();
-    let mut runtime = Runtime::new(model, RuntimeOptions { context: 256, ..Default::default() }).unwrap();
+    for cache in [CacheFormat::F32, CacheFormat::F16] {
+        let mut runtime = Runtime::new(model.clone(), RuntimeOptions { context: 256, cache, ..Default::default() }).unwrap();
+        check(&golden, &mut runtime);
+    }
+}
+
+fn check(golden: &serde_json::Value, runtime: &mut Runtime) {
     for case in golden.as_array().unwrap() {
         let ids = |key: &str| -> Vec<u32> { case[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect() };
         let (prompt, want) = (ids("input_ids"), ids("output_ids"));

@@ -10,6 +10,7 @@ use std::time::Instant;
 use fathom::checkpoint::{Checkpoint, Scale, WeightFormat};
 use fathom::engine::{Cancel, Engine, Event, Input, OpenOptions, Request, StopReason, Summary, TokenInside};
 use fathom::gpu::{Disabled, Feature, Gpu, GpuOptions};
+use fathom::kernels::CacheFormat;
 use fathom::model::{Model, ModelConfig};
 use fathom::sampler::Sampling;
 use fathom::session::{Runtime, RuntimeOptions};
@@ -18,7 +19,7 @@ use support::golden::{self, Golden};
 
 fn open(model: &Path, chunk: usize) -> Engine {
     let model = Some(model.to_path_buf());
-    let options = OpenOptions { model, context: Some(128), chunk: Some(chunk), ..OpenOptions::default() };
+    let options = OpenOptions { model, context: Some(128), chunk: Some(chunk), cache: CacheFormat::F32, ..OpenOptions::default() };
     block_on(Engine::open(options, &mut |_| ())).unwrap()
 }
 
@@ -92,7 +93,9 @@ fn routing_is_that_of_the_golden_checkpoints() {
             let model = block_on(Model::load(&gpu, &Checkpoint::open(&golden::dir(name)).unwrap(), &mut |_| {})).unwrap();
             let top_k = model.config().moe.as_ref().unwrap().top_k;
             for chunk in [48, 7] {
-                let mut runtime = Runtime::new(model.clone(), RuntimeOptions { context: 128, chunk, ..Default::default() }).unwrap();
+                let mut runtime =
+                    Runtime::new(model.clone(), RuntimeOptions { context: 128, chunk, cache: CacheFormat::F32, ..Default::default() })
+                        .unwrap();
                 let mut session = runtime.session().unwrap();
                 runtime.watch(&mut session, true).unwrap();
                 block_on(runtime.begin(&mut session, &want.input_ids, &Sampling::default(), &mut |_, _| true)).unwrap();
@@ -224,6 +227,7 @@ fn what_watching_costs() {
             runtime.watch(&mut session, turn % 2 == 1).unwrap();
             block_on(runtime.begin(&mut session, &[1, 2, 3], &Sampling::default(), &mut |_, _| true)).unwrap();
             (0..4).for_each(|_| drop(block_on(runtime.next_seen(&mut session)).unwrap()));
+            let since = Instant::now();
             (0..tokens).for_each(|_| drop(block_on(runtime.next_seen(&mut session)).unwrap()));
             rates[turn % 2].push(f64::from(tokens) / since.elapsed().as_secs_f64());
         }

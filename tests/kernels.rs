@@ -27,7 +27,7 @@ fn open(disabled: &[Feature]) -> Option<Gpu> {
 
 fn run(gpu: &Gpu, prepared: &Prepared) -> Vec<Vec<u32>> {
     prepared.recording.replay(gpu);
-    prepared.outputs.iter().map(|output| block_on(gpu.read(&output.tensor)).unwrap()).collect()
+    prepared.outputs.iter().map(|output| block_on(output.read(gpu)).unwrap()).collect()
 }
 
 /// Wrong answers that look much like the right one.
@@ -310,7 +310,7 @@ fn rows_do_not_depend_on_those_beside_them() {
         }
         let (heads, latent, rope, max_pages) = (6, 96, 32, 3);
         let entries = 5 * max_pages * PAGE;
-        let cache = gpu.activation_of("cache", &[entries, latent + rope], &numbers(9, entries * (latent + rope))).unwrap();
+        let cache = LatentCache::of(gpu, CacheFormat::F16, latent + rope, &numbers(9, entries * (latent + rope))).unwrap();
         let pages: Vec<u32> = (0..5 * max_pages as u32).map(|i| i * 7 % 15).collect();
         let page_table = gpu.tensor_u32("pages", &[5, max_pages], &pages).unwrap();
         check_alone_and_beside("mla_attention", gpu, |batch| {
@@ -334,8 +334,14 @@ fn comparisons_refuse_what_is_not_a_number() {
     let tensor = gpu.zeros("y", &[3]).unwrap();
     assert_eq!(tensor.element, Element::F32);
     let one = 1f32.to_bits();
-    let output =
-        |check| Output { name: "y", tensor: tensor.clone(), start: vec![UNTOUCHED; 3], expected: vec![one, one, UNTOUCHED], check };
+    let output = |check| Output {
+        name: "y",
+        tensor: tensor.clone(),
+        start: vec![UNTOUCHED; 3],
+        expected: vec![one, one, UNTOUCHED],
+        check,
+        cache: None,
+    };
     let nmse = output(Check::Nmse(1e-6, "test"));
     assert!(nmse.compare(&[one, one, UNTOUCHED]).is_ok());
     for wrong in [[one, UNTOUCHED, UNTOUCHED], [one, 0, UNTOUCHED], [one, one, 0], [f32::NAN.to_bits(), one, UNTOUCHED]] {

@@ -2,7 +2,7 @@
 
 use fathom::checkpoint::{Scale, WeightFormat};
 use fathom::gpu::{Gpu, GpuOptions, StepPlan};
-use fathom::kernels::PAGE;
+use fathom::kernels::{CacheFormat, PAGE};
 use fathom::model::{Model, ModelConfig};
 use fathom::session::{Runtime, RuntimeOptions};
 use pollster::block_on;
@@ -27,7 +27,7 @@ fn least_bytes(config: &ModelConfig) -> f64 {
         _ => 3 * d * config.intermediate,
     };
     let numbers: usize = (0..config.layers).map(|layer| attention + ffn(layer)).sum::<usize>() + config.vocab_size * d;
-    numbers as f64 * FORMAT.bits_per_weight() / 8.0 + (PAGE as u64 * config.cache_bytes_per_token()) as f64
+    numbers as f64 * FORMAT.bits_per_weight() / 8.0 + (PAGE as u64 * config.cache_bytes_per_token(CacheFormat::default())) as f64
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::app::settings::ModelRef;
 use crate::checkpoint::Checkpoint;
 use crate::engine::default_model_path;
+use crate::kernels::CacheFormat;
 use crate::model::ModelConfig;
 
 /// A model that was found.
@@ -158,7 +159,7 @@ pub fn header(path: &Path) -> Result<ModelHeader, String> {
         layout: if is_gguf { "GGUF" } else { "safetensors" },
         formats,
         weight_bytes,
-        cache_bytes_per_token: config.cache_bytes_per_token(),
+        cache_bytes_per_token: config.cache_bytes_per_token(CacheFormat::default()),
         max_positions: config.max_positions,
         layers: config.layers,
         // A dense model that is read as experts has none to choose from.

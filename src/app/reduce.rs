@@ -9,6 +9,7 @@ use super::store::Change;
 use super::worker::Job;
 use super::{App, Deleted, Opening, Search, Undo};
 use crate::engine::{Cancel, OpenOptions};
+use crate::gpu::GpuOptions;
 use crate::text::Role;
 
 /// How long a deletion can be taken back.
@@ -509,7 +510,9 @@ impl App {
         let is_other_device = device(&settings) != device(&self.settings);
         let reopens = is_other_device && (self.model.is_some() || self.opening.is_some());
         if is_other_device {
-            self.launch = OpenOptions::default();
+            let cache_dir = self.launch.gpu.cache_dir.take();
+            let gpu = GpuOptions { cache_dir, ..GpuOptions::default() };
+            self.launch = OpenOptions { gpu, cache: self.launch.cache, ..OpenOptions::default() };
         }
         self.settings = settings;
         self.keep_settings();

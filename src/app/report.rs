@@ -126,6 +126,8 @@ impl App {
     }
 
     fn opened(&mut self, ticket: Ticket, model: ModelInfo) {
+        // One that was given up too late runs all the same, until the next one is there.
+        self.model = Some(model.clone());
         let Some(opening) = self.opening.take_if(|opening| opening.ticket == ticket) else { return };
         self.settings.model = Some(opening.model);
         if !model.is_default {
@@ -134,7 +136,6 @@ impl App {
             self.settings.recent_models.truncate(super::RECENT_MODELS);
         }
         self.library.memory_bytes = model.memory_limit_bytes.or(self.library.memory_bytes);
-        self.model = Some(model);
         self.settle(|notice| matches!(notice, Notice::ModelFailed { .. } | Notice::RebuildFailed { .. }));
         self.keep_settings();
         self.count_soon();
@@ -142,10 +143,10 @@ impl App {
     }
 
     fn open_failed(&mut self, ticket: Ticket, reason: Option<String>, kept: bool) {
-        let Some(opening) = self.opening.take_if(|opening| opening.ticket == ticket) else { return };
         if !kept {
             self.model = None;
         }
+        let Some(opening) = self.opening.take_if(|opening| opening.ticket == ticket) else { return };
         if let Some(reason) = &reason {
             self.notify(Notice::ModelFailed { name: opening.name, reason: reason.clone(), kept });
         }

@@ -167,6 +167,7 @@ impl Settings {
             backend: self.backend.clone(),
             disabled: crate::gpu::Disabled(disabled),
             memory_bytes: self.memory_bytes,
+            ..GpuOptions::default()
         }
     }
 
@@ -184,9 +185,11 @@ impl Settings {
                 backend: flags.backend.or(own.backend),
                 disabled: if flags.disabled.0.is_empty() { own.disabled } else { flags.disabled },
                 memory_bytes: flags.memory_bytes.or(own.memory_bytes),
+                cache_dir: flags.cache_dir,
             },
             context: launch.context,
             chunk: launch.chunk,
+            cache: launch.cache,
             deterministic: launch.deterministic || self.deterministic,
             ..OpenOptions::default()
         }

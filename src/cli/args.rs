@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fathom::engine::OpenOptions;
+use fathom::engine::{OpenOptions, user_cache_dir};
 use fathom::gpu::{Disabled, GpuOptions};
+use fathom::kernels::CacheFormat;
 use fathom::sampler::Sampling;
 
 /// Chats with, measures and explains DeepSeek-family models on any GPU
@@ -122,6 +123,9 @@ pub struct DeviceArgs {
     /// Prompt tokens in one step, 1024 at the most
     #[arg(long, global = true, value_name = "N", value_parser = positive)]
     pub chunk: Option<usize>,
+    /// What the latent cache keeps its numbers in: f32, f16 or q8 [default: f16; f32 for generate and logits]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub cache: Option<CacheFormat>,
     /// The same sums whatever runs beside, at any batch size
     #[arg(long, global = true)]
     pub deterministic: bool,
@@ -138,7 +142,13 @@ pub enum Backend {
 impl DeviceArgs {
     pub fn gpu(&self) -> GpuOptions {
         let backend = self.backend.and_then(|backend| Some(backend.to_possible_value()?.get_name().to_string()));
-        GpuOptions { adapter: self.adapter.clone(), backend, disabled: self.disable.clone().unwrap_or_default(), memory_bytes: self.memory }
+        GpuOptions {
+            adapter: self.adapter.clone(),
+            backend,
+            disabled: self.disable.clone().unwrap_or_default(),
+            memory_bytes: self.memory,
+            cache_dir: user_cache_dir(),
+        }
     }
 
     pub fn open(&self, model: Option<PathBuf>) -> OpenOptions {
@@ -148,8 +158,14 @@ impl DeviceArgs {
             context: self.context,
             chunk: self.chunk,
             deterministic: self.deterministic,
+            cache: self.cache.unwrap_or_default(),
             ..OpenOptions::default()
         }
+    }
+
+    /// With nothing rounded that need not be, unless asked for: for what is compared with other programs' numbers.
+    pub fn exact(&self) -> Self {
+        Self { cache: self.cache.or(Some(CacheFormat::F32)), ..self.clone() }
     }
 }
 
@@ -294,7 +310,7 @@ pub enum BenchCommand {
     #[command(after_help = "\
 Examples:
   fathom bench model
-  fathom bench model path/to/model --prompt 512 --depth 1024 --tokens 64
+  fathom bench model path/to/model --prompt 512 --depth 0,2048,8192 --tokens 64
   fathom bench model --shape v3-slice --weights q4 --json")]
     Model(BenchModelArgs),
 }
@@ -328,9 +344,9 @@ pub struct BenchModelArgs {
     /// Tokens of the timed prompt
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
     pub prompt: usize,
-    /// Tokens already in the cache before the prompt
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub depth: usize,
+    /// Tokens already in the cache before the prompt; several are measured one after another
+    #[arg(long, value_name = "N,N", default_value = "0", value_delimiter = ',')]
+    pub depth: Vec<usize>,
     /// Tokens decoded after the first
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     pub tokens: usize,

@@ -8,17 +8,18 @@ use std::time::Instant;
 use anyhow::anyhow;
 use fathom::checkpoint::{Checkpoint, Scale, WeightFormat};
 use fathom::engine::default_model_path;
-use fathom::gpu::{Gpu, Recording, StepPlan};
+use fathom::gpu::{Gpu, KernelTime, StepPlan};
 use fathom::model::{Model, ModelConfig};
 use fathom::sampler::Sampling;
-use fathom::session::{Runtime, RuntimeOptions};
+use fathom::session::{Runtime, RuntimeOptions, Session};
 use serde_json::{Value, json};
 
 use super::args::{BenchModelArgs, DeviceArgs, Weights};
 use super::table::{self, Table};
 
-/// The numbers of one run.
-struct Run {
+/// The medians at one depth.
+struct At {
+    depth: usize,
     first_token_secs: f64,
     decode_secs: f64,
 }
@@ -29,40 +30,51 @@ pub async fn run(args: BenchModelArgs, device: &DeviceArgs) -> anyhow::Result<()
     let since = Instant::now();
     let (name, model) = load(&args, &gpu).await?;
     let load_secs = since.elapsed().as_secs_f64();
-    let needed = args.depth + args.prompt + args.tokens + 1;
+    let deepest = args.depth.iter().copied().max().unwrap_or(0);
+    let needed = deepest + args.prompt + args.tokens + 1;
     let defaults = RuntimeOptions::default();
     let options = RuntimeOptions {
         context: device.context.unwrap_or(needed).max(needed),
         chunk: device.chunk.unwrap_or(defaults.chunk),
         deterministic: device.deterministic,
+        cache: device.cache.unwrap_or_default(),
         ..defaults
     };
-    let chunk = options.chunk;
+    let (chunk, cache) = (options.chunk, options.cache);
     let mut runtime = Runtime::new(model.clone(), options)?;
-    let mut runs = vec![];
-    for _ in 0..args.runs {
-        runs.push(measure(&mut runtime, &args).await?);
+    let mut session = runtime.session()?;
+    let mut depths = vec![];
+    for &depth in &args.depth {
+        depths.push(measure(&mut runtime, &mut session, &args, depth).await?);
     }
-    let mut first: Vec<f64> = runs.iter().map(|run| run.first_token_secs).collect();
-    let mut decode: Vec<f64> = runs.iter().map(|run| run.decode_secs).collect();
-    let (first, decode) = (median(&mut first), median(&mut decode));
-
-    let (prefill, prefill_secs) = kernel_times(&gpu, runtime.prefill_plan(args.prompt.min(chunk))?).await?;
+    runtime.rewind(&mut session, args.depth[0]);
+    let (prefill, prefill_secs) = by_kernel(runtime.kernel_times(&mut session, args.prompt.min(chunk)).await?);
+    let (kernels, decode_secs) = by_kernel(runtime.kernel_times(&mut session, 1).await?);
     let plan: Vec<StepPlan> = runtime.decode_plan()?.plan().cloned().collect();
-    let (kernels, decode_secs) = kernel_times(&gpu, runtime.decode_plan()?).await?;
     let bytes = |steps: &mut dyn Iterator<Item = &StepPlan>| steps.map(|step| step.read_bytes + step.written_bytes).sum::<u64>();
     let moved = bytes(&mut plan.iter());
     // Every weight that a token needs has to be read once, never more than all; the rest are activations and cache.
     let least: u64 = plan.iter().filter(|step| step.variant.contains("weight_")).map(|step| step.read_bytes).sum();
     let least = least.min(model.weight_bytes());
-    let report = json!({
-        "model": name, "device": gpu.caps().to_string(), "prompt": args.prompt, "depth": args.depth, "tokens": args.tokens,
-        "runs": args.runs, "chunk": chunk, "load_secs": load_secs, "first_token_secs": first,
-        "prefill_tokens_per_sec": args.prompt as f64 / first, "decode_tokens_per_sec": args.tokens as f64 / decode,
+    let speeds = |at: &At| {
+        json!({
+            "depth": at.depth, "first_token_secs": at.first_token_secs,
+            "prefill_tokens_per_sec": args.prompt as f64 / at.first_token_secs, "decode_tokens_per_sec": args.tokens as f64 / at.decode_secs,
+        })
+    };
+    let mut report = json!({
+        "model": name, "device": gpu.caps().to_string(), "prompt": args.prompt, "tokens": args.tokens,
+        "runs": args.runs, "chunk": chunk, "cache": cache.to_string(), "load_secs": load_secs,
         "dispatches_per_token": plan.len(), "bytes_per_token": moved, "least_bytes_per_token": least,
         "gpu_secs_per_token": decode_secs, "kernels": kernels,
-        "gpu_secs_per_chunk": prefill_secs, "prefill_kernels": prefill, "weight_bytes": model.weight_bytes(), "device_bytes": gpu.held_bytes(), "host_rss_bytes": host_rss_bytes(),
+        "gpu_secs_per_chunk": prefill_secs, "prefill_kernels": prefill, "weight_bytes": model.weight_bytes(),
+        "device_bytes": gpu.held_bytes(), "host_peak_bytes": host_peak_bytes(),
+        "depths": depths.iter().map(speeds).collect::<Vec<_>>(),
     });
+    // The first depth's speeds are the report's own: what `--compare` looks at.
+    if let (Value::Object(report), Some(Value::Object(first))) = (&mut report, depths.first().map(speeds)) {
+        report.extend(first);
+    }
     let mut out = std::io::stdout().lock();
     if args.json {
         return Ok(writeln!(out, "{report:#}")?);
@@ -70,11 +82,10 @@ pub async fn run(args: BenchModelArgs, device: &DeviceArgs) -> anyhow::Result<()
     Ok(write!(out, "{}", text(&report, before.as_ref()))?)
 }
 
-/// GPU time of a recording by kernel, and of all; none where the device has no timestamp queries.
-async fn kernel_times(gpu: &Gpu, recording: &Recording) -> anyhow::Result<(Vec<Value>, Option<f64>)> {
-    let times = gpu.kernel_times(recording).await?;
+/// Rows for the report, and the sum; none where the device has no timestamp queries.
+fn by_kernel(times: Option<Vec<KernelTime>>) -> (Vec<Value>, Option<f64>) {
     let rows = times.iter().flatten().map(|time| json!({"kernel": time.kernel, "dispatches": time.dispatches, "secs": time.secs}));
-    Ok((rows.collect(), times.as_ref().map(|times| times.iter().map(|time| time.secs).sum())))
+    (rows.collect(), times.as_ref().map(|times| times.iter().map(|time| time.secs).sum()))
 }
 
 async fn load(args: &BenchModelArgs, gpu: &Gpu) -> anyhow::Result<(String, Arc<Model>)> {
@@ -110,28 +121,38 @@ fn format(weights: Weights) -> WeightFormat {
     }
 }
 
-/// A prompt after `depth` tokens, then `tokens` decoded ones after the first.
-async fn measure(runtime: &mut Runtime, args: &BenchModelArgs) -> anyhow::Result<Run> {
+/// Medians of a prompt after `depth` tokens, and of `tokens` decoded ones after the first.
+async fn measure(runtime: &mut Runtime, session: &mut Session, args: &BenchModelArgs, depth: usize) -> anyhow::Result<At> {
     let vocab = runtime.model().config().vocab_size;
     // Spread over the vocabulary, the same every time.
-    let ids: Vec<u32> = (0..args.depth + args.prompt).map(|i| (i.wrapping_mul(2_654_435_761) % vocab) as u32).collect();
-    let (before, prompt) = ids.split_at(args.depth);
-    let mut session = runtime.session()?;
-    if !before.is_empty() {
-        runtime.prefill(&mut session, before, &mut |_, _| true).await?;
+    let ids: Vec<u32> = (0..depth + args.prompt).map(|i| (i.wrapping_mul(2_654_435_761) % vocab) as u32).collect();
+    runtime.rewind(session, depth);
+    // What a smaller depth left stays.
+    let held = session.len();
+    if held < depth {
+        let mut bar = super::load::LateBar::new("filling the cache {wide_bar} {pos}/{len}");
+        let mut progress = |done: usize, total: usize| {
+            bar.at(done as u64, total as u64);
+            true
+        };
+        runtime.prefill(session, &ids[held..depth], &mut progress).await?;
+        bar.clear();
     }
-    let since = Instant::now();
-    runtime.begin(&mut session, prompt, &Sampling::default(), &mut |_, _| true).await?;
-    runtime.next(&mut session).await?;
-    let first_token_secs = since.elapsed().as_secs_f64();
-    let since = Instant::now();
-    for _ in 0..args.tokens {
-        runtime.next(&mut session).await?;
+    let (mut first, mut decode) = (vec![], vec![]);
+    for _ in 0..args.runs {
+        runtime.rewind(session, depth);
+        let since = Instant::now();
+        runtime.begin(session, &ids[depth..], &Sampling::default(), &mut |_, _| true).await?;
+        runtime.next(session).await?;
+        first.push(since.elapsed().as_secs_f64());
+        let since = Instant::now();
+        for _ in 0..args.tokens {
+            runtime.next(session).await?;
+        }
+        decode.push(since.elapsed().as_secs_f64());
+        runtime.end(session).await?;
     }
-    let decode_secs = since.elapsed().as_secs_f64();
-    runtime.end(&mut session).await?;
-    runtime.release(session);
-    Ok(Run { first_token_secs, decode_secs })
+    Ok(At { depth, first_token_secs: median(&mut first), decode_secs: median(&mut decode) })
 }
 
 /// The middle value, or the mean of the two in the middle.
@@ -144,8 +165,13 @@ pub fn median(values: &mut [f64]) -> f64 {
     }
 }
 
-/// Memory of this process that is in use now.
-fn host_rss_bytes() -> Option<u64> {
+/// The most memory that this process has used; where the system does not tell, what it uses now.
+fn host_peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    if let Some(kib) = peak {
+        return Some(kib * 1024);
+    }
     let pid = sysinfo::get_current_pid().ok()?;
     let mut system = sysinfo::System::new().ok()?;
     system.refresh_processes(sysinfo::ProcessesToUpdate::Some(&[pid]), true);
@@ -181,10 +207,18 @@ fn text(report: &Value, before: Option<&Value>) -> String {
         ("weights", table::bytes(count("weight_bytes"))),
         ("device memory", table::bytes(count("device_bytes"))),
     ];
-    if let Some(rss) = report["host_rss_bytes"].as_u64() {
-        facts.push(("host memory", table::bytes(rss)));
+    if let Some(peak) = report["host_peak_bytes"].as_u64() {
+        facts.push(("host memory, peak", table::bytes(peak)));
     }
     let mut text: String = facts.iter().map(|(name, value)| format!("{name:<18}{value}\n")).collect();
+    if let Some(depths) = report["depths"].as_array().filter(|depths| depths.len() > 1) {
+        let mut list = Table::new(&[">depth", ">prefill tokens/s", ">decode tokens/s"]);
+        for at in depths {
+            let speed = |name: &str| format!("{:.2}", at[name].as_f64().unwrap_or(0.0));
+            list.row([at["depth"].to_string(), speed("prefill_tokens_per_sec"), speed("decode_tokens_per_sec")]);
+        }
+        text += &format!("\n{list}");
+    }
     if !report["gpu_secs_per_token"].is_f64() {
         return text + "no timestamp queries on this device: no times of kernels\n";
     }

@@ -14,7 +14,7 @@ use super::load::open;
 
 /// New ids on one line, as they come.
 pub async fn generate(args: GenerateArgs, device: &DeviceArgs) -> anyhow::Result<()> {
-    let mut engine = open(Some(args.model), device).await?;
+    let mut engine = open(Some(args.model), &device.exact()).await?;
     let request = Request {
         sampling: args.sampling.over(Sampling::default(), || 0),
         max_tokens: args.max_tokens,
@@ -46,7 +46,7 @@ pub async fn generate(args: GenerateArgs, device: &DeviceArgs) -> anyhow::Result
 
 /// All logits into a safetensors file.
 pub async fn logits(args: LogitsArgs, device: &DeviceArgs) -> anyhow::Result<()> {
-    let mut engine = open(Some(args.model), device).await?;
+    let mut engine = open(Some(args.model), &device.exact()).await?;
     let logits = engine.logits(&args.ids).await?;
     let shape = vec![args.ids.len(), engine.config().vocab_size];
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, bytemuck::cast_slice(&logits))?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use fathom::checkpoint::Checkpoint;
 use fathom::engine::default_model_path;
 use fathom::gpu::{Gpu, adapters, host_memory_bytes};
+use fathom::kernels::CacheFormat;
 use fathom::model::ModelConfig;
 
 use super::args::{DeviceArgs, DoctorArgs};
@@ -61,7 +62,7 @@ pub async fn run(args: DoctorArgs, device: &DeviceArgs) -> anyhow::Result<()> {
 
     writeln!(out, "\nmodel")?;
     match args.model.map_or_else(default_model_path, Ok) {
-        Ok(path) => model(&mut out, path)?,
+        Ok(path) => model(&mut out, path, device.cache.unwrap_or_default())?,
         Err(error) => writeln!(out, "  {error}")?,
     }
     if !wrong.is_empty() {
@@ -74,17 +75,17 @@ pub async fn run(args: DoctorArgs, device: &DeviceArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn model(out: &mut impl Write, path: PathBuf) -> anyhow::Result<()> {
+fn model(out: &mut impl Write, path: PathBuf, format: CacheFormat) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::open(&path)?;
     let config = ModelConfig::from_checkpoint(&checkpoint)?;
     let size: u64 = checkpoint.names().filter_map(|name| checkpoint.tensor(name)).map(|tensor| tensor.bytes.len() as u64).sum();
-    let cache = config.cache_bytes_per_token();
+    let cache = config.cache_bytes_per_token(format);
     let facts = [
         ("file", path.display().to_string()),
         ("type", format!("{}, {} layers, hidden {}, vocabulary {}", config.model_type, config.layers, config.hidden, config.vocab_size)),
         ("weights", table::bytes(size)),
         ("longest context", format!("{} tokens", config.max_positions)),
-        ("latent cache", format!("{} layers × {} × 4 = {cache} bytes a token", config.layers, config.cache_entry())),
+        ("latent cache", format!("{} layers × {} in {format} = {cache} bytes a token", config.layers, config.cache_entry())),
     ];
     for (name, value) in facts {
         writeln!(out, "  {name:<20}{value}")?;

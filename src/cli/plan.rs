@@ -27,11 +27,15 @@ pub async fn run(args: PlanArgs, device: &DeviceArgs) -> anyhow::Result<()> {
         Some(rows) => writeln!(out, "a prompt's step of {rows} tokens; nothing comes back before the prompt's end")?,
         None => writeln!(out, "4 bytes come back per token, no host wait between layers")?,
     }
-    let config = engine.config();
-    let (layers, entry, per_token) = (config.layers, config.cache_entry(), config.cache_bytes_per_token());
+    let (config, cache) = (engine.config(), engine.cache_format());
+    let (layers, entry, per_token) = (config.layers, config.cache_entry(), config.cache_bytes_per_token(cache));
     let (c, r) = (config.kv_lora_rank.next_multiple_of(32), entry - config.kv_lora_rank.next_multiple_of(32));
     let whole = table::bytes(per_token * engine.context() as u64);
-    writeln!(out, "latent cache: {layers} layers × ({c} + {r}) × 4 = {per_token} bytes a token; {} tokens: {whole}", engine.context())?;
+    writeln!(
+        out,
+        "latent cache: {layers} layers × ({c} + {r}) in {cache} = {per_token} bytes a token; {} tokens: {whole}",
+        engine.context()
+    )?;
     Ok(())
 }
 

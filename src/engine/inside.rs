@@ -1,5 +1,6 @@
 //! What a window shows of a model's inside: which experts a token took, what else it could have been, and what the cache saves.
 
+use crate::kernels::CacheFormat;
 use crate::model::{ModelConfig, Seen};
 use crate::text::Tokenizer;
 
@@ -86,11 +87,11 @@ pub struct ModelInside {
 }
 
 impl ModelInside {
-    /// The shape that a config describes.
-    pub fn of(config: &ModelConfig) -> Self {
+    /// The shape that a config describes, with a cache of this format.
+    pub fn of(config: &ModelConfig, cache: CacheFormat) -> Self {
         let moe_layers: Vec<usize> = (0..config.layers).filter(|&layer| config.is_moe(layer)).collect();
         let moe = config.moe.as_ref().filter(|_| !moe_layers.is_empty());
-        let latent_bytes_per_token = config.cache_bytes_per_token();
+        let latent_bytes_per_token = config.cache_bytes_per_token(cache);
         let full_numbers = (config.layers * config.heads * (config.nope + config.rope + config.v_dim)) as u64;
         let latent_numbers = (config.layers * config.cache_entry()) as u64;
         Self {
@@ -129,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_cache_beside_full_keys_and_values() {
-        let inside = ModelInside::of(&ModelConfig::named_shape("v2-lite").unwrap());
+        let inside = ModelInside::of(&ModelConfig::named_shape("v2-lite").unwrap(), CacheFormat::F32);
         assert_eq!((inside.layers, inside.experts, inside.top_k, inside.shared_experts), (27, 64, 6, 2));
         assert_eq!(inside.moe_layers, (1..27).collect::<Vec<_>>());
         assert!(inside.chooses());

@@ -12,6 +12,11 @@ pub fn user_data_dir() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "fathom").map(|dirs| dirs.data_dir().to_path_buf())
 }
 
+/// Fathom's folder for what can be made again, such as `~/.cache/fathom`.
+pub fn user_cache_dir() -> Option<PathBuf> {
+    directories::ProjectDirs::from("", "", "fathom").map(|dirs| dirs.cache_dir().to_path_buf())
+}
+
 /// The embedded default: beside the program, in `./assets`, then in the user's data directory.
 ///
 /// # Errors

@@ -19,12 +19,12 @@ use std::task::Poll;
 pub(crate) use clock::unix_secs;
 pub use error::EngineError;
 pub use inside::{Candidate, LayerRouting, ModelInside, TokenInside};
-pub use locate::{DEFAULT_MODEL, default_model_path, user_data_dir};
+pub use locate::{DEFAULT_MODEL, default_model_path, user_cache_dir, user_data_dir};
 pub use request::{Begun, Cancel, Event, Input, OpenEvent, Request, Stats, StopReason, Summary};
 
 use crate::checkpoint::Checkpoint;
 use crate::gpu::{Gpu, GpuOptions, KernelTime, Recording};
-use crate::kernels::open_tested;
+use crate::kernels::{CacheFormat, open_tested};
 use crate::model::{Model, ModelConfig};
 use crate::sampler::Sampling;
 use crate::session::{Runtime, RuntimeOptions, Session};
@@ -50,6 +50,8 @@ pub struct OpenOptions {
     pub chunk: Option<usize>,
     /// The same sums whatever runs beside.
     pub deterministic: bool,
+    /// What the latent cache keeps its numbers in.
+    pub cache: CacheFormat,
     /// Gives up while weights are loaded.
     pub cancel: Cancel,
 }
@@ -148,6 +150,9 @@ impl Engine {
             Ok(summary) => Event::Done(summary.clone()),
             Err(error) => Event::Failed(error.to_string()),
         });
+        if let Err(error) = self.gpu().keep_pipelines() {
+            tracing::debug!("pipelines are not kept for the next start: {error}");
+        }
         result
     }
 
@@ -309,14 +314,14 @@ impl Engine {
             Some(session) => session,
             none => none.insert(self.runtime.session()?),
         };
-        let times = self.runtime.kernel_times(session).await?;
+        let times = self.runtime.kernel_times(session, 1).await?;
         self.cached.truncate(session.len());
         Ok(times)
     }
 
     /// The model's shape, and what its cache holds.
     pub fn inside(&self) -> ModelInside {
-        ModelInside::of(self.config())
+        ModelInside::of(self.config(), self.options.cache)
     }
 
     /// What was opened.
@@ -340,6 +345,11 @@ impl Engine {
     /// Tokens of prompt and answer together.
     pub fn context(&self) -> usize {
         self.context
+    }
+
+    /// What the latent cache keeps its numbers in.
+    pub fn cache_format(&self) -> CacheFormat {
+        self.options.cache
     }
 
     /// What the checkpoint recommends for chats; greedy where it recommends nothing.
@@ -385,13 +395,14 @@ async fn load(options: &OpenOptions, checkpoint: &Checkpoint, on_event: &mut dyn
 fn runtime(options: &OpenOptions, language: &Language, model: &Arc<Model>) -> Result<(Runtime, usize), EngineError> {
     let (gpu, config) = (model.gpu(), model.config());
     let free = gpu.memory_limit_bytes().map(|limit| limit.saturating_sub(gpu.held_bytes()));
-    let context = options.context.unwrap_or_else(|| usual_context(config.max_positions, config.cache_bytes_per_token(), free));
+    let context = options.context.unwrap_or_else(|| usual_context(config.max_positions, config.cache_bytes_per_token(options.cache), free));
     let defaults = RuntimeOptions::default();
     let runtime_options = RuntimeOptions {
         context,
         sequences: 1,
         chunk: options.chunk.unwrap_or(defaults.chunk),
         deterministic: options.deterministic,
+        cache: options.cache,
         ..defaults
     };
     let mut runtime = Runtime::new(model.clone(), runtime_options)?;

@@ -7,6 +7,7 @@ mod caps;
 mod error;
 mod memory;
 mod open;
+mod pipelines;
 mod profile;
 mod program;
 mod recording;
@@ -21,7 +22,6 @@ pub use program::{Access, Field, Kernel, Launch, Needs, PART_BINDINGS, Part, Pro
 pub use recording::{Recorder, Recording, StepPlan};
 pub use tensor::{Element, IMAGE_WIDTH, Storage, Tensor};
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -33,7 +33,7 @@ struct Inner {
     device: wgpu::Device,
     queue: wgpu::Queue,
     caps: Caps,
-    pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
+    pipelines: pipelines::Pipelines,
     /// The first error the driver reported on its own; everything later fails with it.
     fault: Arc<Mutex<Option<GpuError>>>,
     pace: Mutex<recording::Pace>,
@@ -82,37 +82,5 @@ impl Gpu {
     /// The most bytes tensors may hold: `--memory`, or what the host has for a software adapter; none when unknown.
     pub fn memory_limit_bytes(&self) -> Option<u64> {
         self.0.held.limit()
-    }
-
-    /// Compiles a program, or finds it compiled.
-    fn pipeline(&self, program: &Program) -> wgpu::ComputePipeline {
-        let source = program.wgsl(cfg!(target_arch = "wasm32"));
-        if let Some(pipeline) = lock(&self.0.pipelines).get(&source) {
-            return pipeline.clone();
-        }
-        let descriptor =
-            wgpu::ShaderModuleDescriptor { label: Some(program.name), source: wgpu::ShaderSource::Wgsl(source.as_str().into()) };
-        // SAFETY: every program is validated by the tests, every index is bounded by params that `Launch`
-        // takes from tensor shapes, ids that come from outside are checked before upload, and every loop
-        // has a bound. Loop bounding alone slows matrix kernels many times.
-        let module = unsafe {
-            let checks = wgpu::ShaderRuntimeChecks { bounds_checks: false, force_loop_bounding: false, ..Default::default() };
-            self.0.device.create_shader_module_trusted(descriptor, checks)
-        };
-        let pipeline = self.0.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(program.name),
-            layout: None,
-            module: &module,
-            entry_point: Some(program.name),
-            compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
-            cache: None,
-        });
-        lock(&self.0.pipelines).insert(source, pipeline.clone());
-        pipeline
-    }
-
-    /// How many pipelines were compiled so far.
-    pub fn pipeline_count(&self) -> usize {
-        lock(&self.0.pipelines).len()
     }
 }

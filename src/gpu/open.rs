@@ -1,7 +1,7 @@
 //! Choosing an adapter and opening it with the highest limits it gives.
 
-use super::{Caps, Disabled, Feature, Gpu, GpuError, Inner, lock, memory, recording};
-use std::collections::HashMap;
+use super::{Caps, Disabled, Feature, Gpu, GpuError, Inner, lock, memory, pipelines, recording};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// What the user may say about the device.
@@ -14,6 +14,8 @@ pub struct GpuOptions {
     pub disabled: Disabled,
     /// The most bytes tensors may hold.
     pub memory_bytes: Option<u64>,
+    /// Where compiled pipelines are kept between runs, if anywhere.
+    pub cache_dir: Option<PathBuf>,
 }
 
 /// One line of `fathom doctor`'s adapter list.
@@ -111,6 +113,9 @@ impl Gpu {
             features |= wgpu::Features::SHADER_F16;
         }
         features |= wgpu::Features::TIMESTAMP_QUERY;
+        if options.cache_dir.is_some() {
+            features |= wgpu::Features::PIPELINE_CACHE;
+        }
         let features = adapter.features() & features;
         let limits = adapter.limits();
 
@@ -167,6 +172,7 @@ impl Gpu {
             max_shared_bytes: limits.max_compute_workgroup_storage_size,
             uniform_alignment: limits.min_uniform_buffer_offset_alignment,
         };
+        let pipelines = pipelines::Pipelines::new(&device, &info, options.cache_dir.as_deref());
         // A software adapter lives in host memory, which we can measure; a card's memory we cannot.
         let limit = options.memory_bytes.or(if is_cpu { memory::host_memory_bytes() } else { None });
         Ok(Gpu(Arc::new(Inner {
@@ -174,7 +180,7 @@ impl Gpu {
             queue,
             pace: Mutex::new(recording::Pace::new(is_cpu)),
             caps,
-            pipelines: Mutex::new(HashMap::new()),
+            pipelines,
             fault,
             held: Arc::new(memory::Held::new(limit)),
             read_back_bytes: Default::default(),

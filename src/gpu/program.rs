@@ -59,6 +59,8 @@ enum Form {
     ReadWords,
     /// `NAME_put(number, values, count)`: the first `count` of four neighbours; in an image the others become zeros.
     WriteQuads,
+    /// `NAME_put(quad, values)`
+    WriteQuadsU32,
 }
 
 /// A tensor that a program reads or writes through functions, so that its text does not depend on the tensor's storage.
@@ -97,6 +99,15 @@ impl Accessor {
                     }
                 };
                 format!("{variable}\nfn {name}_at(i: u32) -> u32 {{ return {value}; }}\n")
+            }
+            Form::WriteQuadsU32 => {
+                let (variable, store) = match is_buffer {
+                    true => (format!("{at}<storage, read_write> {name}: array<vec4<u32>>;"), format!("{name}[i] = v")),
+                    false => {
+                        (format!("{at} {name}: texture_storage_2d<rgba32uint, write>;"), format!("textureStore({name}, {}, v)", texel("i")))
+                    }
+                };
+                format!("{variable}\nfn {name}_put(i: u32, v: vec4<u32>) {{ {store}; }}\n")
             }
             Form::WriteQuads if is_buffer => format!(
                 "{at}<storage, read_write> {name}: array<f32>;\n\
@@ -158,6 +169,16 @@ impl Program {
     /// The body's next tensor, written by `NAME_put(number, values, count)`, in an image whole quads at a time.
     pub fn puts(self, name: &'static str, storage: Storage) -> Self {
         self.access(name, None, storage, Form::WriteQuads)
+    }
+
+    /// The body's next tensor, read by `NAME_at(quad) -> vec4<u32>`.
+    pub fn quads_u32(self, name: &'static str, storage: Storage) -> Self {
+        self.access(name, None, storage, Form::ReadQuadsU32)
+    }
+
+    /// The body's next tensor, written by `NAME_put(quad, vec4<u32>)`.
+    pub fn puts_u32(self, name: &'static str, storage: Storage) -> Self {
+        self.access(name, None, storage, Form::WriteQuadsU32)
     }
 
     /// A part's tensor, as [`Self::quads`].

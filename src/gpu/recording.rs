@@ -98,6 +98,7 @@ impl Recorder {
         });
         self.gpu.0.queue.write_buffer(&params, 0, &table);
 
+        self.gpu.compile(self.launches.iter().map(|(_, launch)| &launch.program));
         let mut steps = vec![];
         for ((place, launch), offset) in self.launches.into_iter().zip(offsets) {
             let pipeline = self.gpu.pipeline(&launch.program);

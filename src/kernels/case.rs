@@ -2,7 +2,7 @@
 //!
 //! What is right is each kernel file's own business: its `reference` follows the formula on the CPU.
 
-use super::{BatchRow, MAX_ROWS, Rows, Weight};
+use super::{BatchRow, CacheFormat, LatentCache, MAX_ROWS, Rows, Weight};
 use crate::checkpoint::{Scale, WeightFormat, decode_row};
 use crate::gpu::{Access, Element, Gpu, GpuError, Kernel, Program, Recorder, Recording, Storage, Tensor};
 
@@ -49,6 +49,8 @@ pub struct Output {
     /// Bits after it; [`UNTOUCHED`] where those of the start remain.
     pub expected: Vec<u32>,
     pub check: Check,
+    /// The cache whose entries the tensor holds: what is compared are their numbers.
+    pub cache: Option<LatentCache>,
 }
 
 impl Case {
@@ -70,6 +72,20 @@ impl Case {
 }
 
 impl Output {
+    /// What the device holds now.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub async fn read(&self, gpu: &Gpu) -> Result<Vec<u32>, GpuError> {
+        let words: Vec<u32> = gpu.read(&self.tensor).await?;
+        let Some(LatentCache { entries, format, numbers }) = &self.cache else { return Ok(words) };
+        let numbers_of = |entry: &[u32]| match entry.iter().all(|&word| word == UNTOUCHED) {
+            true => vec![UNTOUCHED; *numbers],
+            false => format.decode(entry, *numbers).into_iter().map(f32::to_bits).collect(),
+        };
+        Ok(words.chunks(entries.shape[1]).flat_map(numbers_of).collect())
+    }
+
     /// Compares what the device holds; gives the NMSE.
     ///
     /// # Errors
@@ -110,6 +126,7 @@ impl Output {
 
     fn show(&self, bits: u32) -> String {
         match self.tensor.element {
+            _ if self.cache.is_some() => f32::from_bits(bits).to_string(),
             Element::F32 => f32::from_bits(bits).to_string(),
             Element::U32 => bits.to_string(),
         }
@@ -162,7 +179,26 @@ impl Stage {
         let start = vec![UNTOUCHED; tensor.len()];
         let mut expected = expected.to_vec();
         expected.resize(tensor.len(), UNTOUCHED);
-        self.outputs.push(Output { name, tensor: tensor.clone(), start, expected, check });
+        self.outputs.push(Output { name, tensor: tensor.clone(), start, expected, check, cache: None });
+    }
+
+    /// Expects a cache of untouched entries to hold these numbers, as its format rounds them.
+    pub fn expect_entries(&mut self, name: &'static str, cache: &LatentCache, expected: &[f32]) {
+        let rounded = |entry: &[f32]| match entry.iter().all(|v| v.to_bits() == UNTOUCHED) {
+            true => entry.to_vec(),
+            false => cache.format.decode(&cache.format.encode(entry), cache.numbers),
+        };
+        let expected: Vec<u32> = expected.chunks(cache.numbers).flat_map(rounded).map(f32::to_bits).collect();
+        let (start, tensor) = (vec![UNTOUCHED; expected.len()], cache.entries.clone());
+        let check = Check::Nmse(1e-9, "a number in a thousand may round the other way");
+        self.outputs.push(Output { name, tensor, start, expected, check, cache: Some(cache.clone()) });
+    }
+
+    /// A latent cache whose entries are untouched.
+    pub fn fresh_cache(&self, format: CacheFormat, entries: usize, numbers: usize) -> Result<LatentCache, GpuError> {
+        let cache = LatentCache::new(&self.gpu, format, entries, numbers)?;
+        self.gpu.write(&cache.entries, 0, bytemuck::cast_slice(&vec![UNTOUCHED; cache.entries.len()]));
+        Ok(cache)
     }
 
     pub fn finish(self) -> Result<Prepared, GpuError> {

@@ -1,6 +1,7 @@
 //! Absorbed attention over the paged latent cache, for any mix of sequences and positions (DEEPSEEK.md §4.1).
 
 use super::case::{Case, Check, Rng, Stage, dot};
+use super::latent_cache::{CacheFormat, LatentCache, with_entries};
 use super::linear::{Linear, STATS_BINDING};
 use super::{BatchRow, Lanes, PAGE, Rows, bind_batch, with_batch};
 use crate::checkpoint::WeightFormat;
@@ -14,8 +15,8 @@ const SPLIT_PARTS: Part = wgsl!("parts/split_parts.wgsl");
 pub struct MlaAttention<'a> {
     /// Queries beside cache entries, `[rows, heads, latent + rope]`; their latent half is unread when `has_nope` is false
     pub x: &'a Tensor,
-    /// `[pages * PAGE, latent + rope]`
-    pub cache: &'a Tensor,
+    /// `[pages * PAGE]` entries of latent + rope
+    pub cache: &'a LatentCache,
     /// `[sequences, max_pages]`
     pub page_table: &'a Tensor,
     /// `[MAX_ROWS]` of [`super::BatchRow`]
@@ -33,7 +34,7 @@ pub struct MlaAttention<'a> {
 
 params!(
     /// As `mla_attention.wgsl` has it.
-    Params { heads: u32, latent: u32, rope: u32, score_begin: u32, max_pages: u32, scale: f32 }
+    Params { heads: u32, latent: u32, rope: u32, score_begin: u32, max_pages: u32, entry_quads: u32, scale_begin: u32, scale: f32 }
 );
 
 /// Quads of latent columns that a lane owns, and quads of heads that a workgroup takes.
@@ -41,13 +42,15 @@ params!(
 struct Tile {
     columns: usize,
     heads: usize,
+    cache: CacheFormat,
 }
 
 impl Tile {
-    fn of(lanes: Lanes, heads: usize, latent: usize) -> Self {
-        let columns = (latent / 4).div_ceil(lanes.workgroup as usize);
+    fn of(lanes: Lanes, heads: usize, latent: usize, cache: CacheFormat) -> Self {
+        let quads = cache.piece_quads();
+        let columns = (latent / 4 / quads).div_ceil(lanes.workgroup as usize) * quads;
         // More sums a lane than these would not stay near its registers.
-        Self { columns, heads: if heads > 4 && columns <= 8 { 2 } else { 1 } }
+        Self { columns, heads: if heads > 4 && columns <= 8 { 2 } else { 1 }, cache }
     }
 
     /// The functions that name every head and column: loops over them would index arrays, which compilers that do not unroll
@@ -84,13 +87,13 @@ impl Tile {
         text += &format!("fn shares_pick(s: Shares, i: u32) -> f32 {{ var v = 0.0; {picks}return v; }}\n");
 
         text += "struct Scores { a: Shares, b: Shares }\n";
-        text += "fn tile_scores(query: u32, first_head: u32, entry_quads: u32, entry_a: u32, entry_b: u32, lane: u32) -> Scores {\n";
-        text += "    var s = Scores();\n    for (var i = params.score_begin; i < entry_quads; i += 8u) {\n";
-        text += "        let a = load_key(entry_a + i);\n        let b = load_key(entry_b + i);\n";
+        text += "fn tile_scores(query: u32, first_head: u32, query_quads: u32, entry_a: u32, entry_b: u32, lane: u32) -> Scores {\n";
+        text += "    var s = Scores();\n    for (var i = params.score_begin; i < query_quads; i += 8u) {\n";
+        text += "        let a = load_key(entry_a, i / 8u);\n        let b = load_key(entry_b, i / 8u);\n";
         for head in 0..heads {
             let (h, l) = (head / 4, lane_of[head % 4]);
             text += &format!(
-                "        {{ let q = load_x(query + min(first_head + {head}u, params.heads - 1u) * entry_quads + i, lane); \
+                "        {{ let q = load_x(query + min(first_head + {head}u, params.heads - 1u) * query_quads + i, lane); \
                  s.a.h{h}.{l} += block_dot(q, a); s.b.h{h}.{l} += block_dot(q, b); }}\n"
             );
         }
@@ -105,15 +108,22 @@ impl Tile {
             }
         }
         text += "}\nfn sums_add(s: ptr<function, Sums>, share: Shares, entry: u32, lane: u32) {\n";
+        let quads = self.cache.piece_quads();
         for column in 0..self.columns {
-            text += &format!("    let v{column} = cache_at(entry + min({column}u * WORKGROUP_SIZE + lane, params.latent / 4u - 1u));\n");
+            let piece = column / quads;
+            if column % quads == 0 {
+                let last = format!("params.latent / {}u - 1u", 4 * quads);
+                text += &format!("    let p{piece} = load_piece(entry, min({piece}u * WORKGROUP_SIZE + lane, {last}));\n");
+            }
+            let value = format!("p{piece}.{}", ["a", "b", "c", "d"][column % quads]);
             for (head, name) in sum_names(column).enumerate() {
-                text += &format!("    (*s).{name} = fma(v{column}, vec4<f32>(share.h{}.{}), (*s).{name});\n", head / 4, lane_of[head % 4]);
+                text += &format!("    (*s).{name} = fma({value}, vec4<f32>(share.h{}.{}), (*s).{name});\n", head / 4, lane_of[head % 4]);
             }
         }
         text += "}\nfn sums_put(s: Sums, by: Shares, to: u32, first_head: u32, lane: u32) {\n";
         for column in 0..self.columns {
-            text += &format!("    let c{column} = {column}u * WORKGROUP_SIZE + lane;\n");
+            let (piece, quad) = (column / quads, column % quads);
+            text += &format!("    let c{column} = ({piece}u * WORKGROUP_SIZE + lane) * {quads}u + {quad}u;\n");
             for (head, name) in sum_names(column).enumerate() {
                 text += &format!(
                     "    zeta_put(to + {head}u * params.latent + c{column} * 4u, s.{name} * by.h{}.{}, \
@@ -131,7 +141,7 @@ fn program(lanes: Lanes, tile: Tile, splits: usize) -> Program {
     let storage = lanes.storage();
     let split = if splits > 1 { SPLIT_PARTS } else { SPLIT_WHOLE };
     let program = Program::new("mla_attention", Params::FIELDS, [BODY, super::BOUND, super::weight::BLOCK, split]);
-    let program = program.quads("x", storage).quads("cache", storage).puts("zeta", storage);
+    let program = with_entries(program.quads("x", storage), tile.cache, storage).puts("zeta", storage);
     let program = lanes.with_tile(lanes.with_x(lanes.apply(with_batch(program)))).generated(tile.wgsl(lanes));
     program.set("PAGE", PAGE as u32).set("HEADS", 4 * tile.heads as u32).set("COLUMNS", tile.columns as u32).set("SPLITS", splits as u32)
 }
@@ -140,8 +150,11 @@ pub(super) fn programs() -> Vec<Program> {
     let mut all = vec![];
     for lanes in Lanes::ALL {
         for splits in [1, lanes.splits()] {
-            let columns = if lanes.shares { [(1, 1), (4, 2), (16, 1)] } else { [(1, 2), (2, 2), (3, 1)] };
-            all.extend(columns.map(|(columns, heads)| program(lanes, Tile { columns, heads }, splits)));
+            let sizes = if lanes.shares { [(1, 1), (4, 2), (16, 1)] } else { [(1, 2), (2, 2), (3, 1)] };
+            for cache in CacheFormat::ALL {
+                let columns = |columns: usize| columns.next_multiple_of(cache.piece_quads());
+                all.extend(sizes.map(|(quads, heads)| program(lanes, Tile { columns: columns(quads), heads, cache }, splits)));
+            }
         }
     }
     all
@@ -152,19 +165,21 @@ impl Kernel for MlaAttention<'_> {
         let splits = self.stats.map_or(1, |_| self.zeta.shape[1]);
         let [.., heads, latent] = self.zeta.shape[..] else { panic!("mla_attention: zeta {:?}", self.zeta) };
         let (heads, latent) = (heads as u32, latent as u32);
-        let rope = self.cache.dim(1) - latent;
+        let rope = self.cache.numbers as u32 - latent;
         assert!(rope.is_multiple_of(32) && latent.is_multiple_of(32) && self.x.dim(2) == latent + rope, "mla_attention: {:?}", self.x);
         let lanes = Lanes::of(gpu);
-        let tile = Tile::of(lanes, heads as usize, latent as usize);
+        let tile = Tile::of(lanes, heads as usize, latent as usize, self.cache.format);
         let program = program(lanes, tile, splits);
         let score_begin = if self.has_nope { 0 } else { latent / 4 };
-        let params = Params { heads, latent, rope, score_begin, max_pages: self.page_table.dim(1), scale: self.scale };
-        let launch = Launch::new(program, params).read(self.x).read(self.cache).write(self.zeta).read(self.page_table);
+        let (max_pages, scale) = (self.page_table.dim(1), self.scale);
+        let (entry_quads, scale_begin) = (self.cache.entry_quads(), self.cache.scale_begin());
+        let params = Params { heads, latent, rope, score_begin, max_pages, entry_quads, scale_begin, scale };
+        let launch = Launch::new(program, params).read(self.x).read(&self.cache.entries).write(self.zeta).read(self.page_table);
         let launch = bind_batch(launch.uniform(&self.rows.step), self.batch);
         let launch = self.stats.iter().fold(launch, |launch, stats| launch.write_at(STATS_BINDING, stats));
         // How much of the cache is read depends on the positions; the least is one page a row.
         let count = self.rows.count as u64;
-        let touched = 4 * count * PAGE as u64 * u64::from(self.cache.dim(1));
+        let touched = self.cache.bytes(count * PAGE as u64);
         let flops = 2 * count * PAGE as u64 * u64::from(heads) * u64::from(2 * latent + rope);
         let launch = launch.reads(touched + 4 * count * u64::from(heads * (latent + rope))).flops(flops);
         let launch = launch.writes(4 * count * splits as u64 * u64::from(heads * latent));
@@ -196,15 +211,18 @@ struct Variant {
     same: bool,
     /// In parts, which a linear map merges.
     split: bool,
+    cache: CacheFormat,
 }
 
 fn case(variant: Variant) -> Case {
-    let Variant { heads, latent, rope, has_nope, count, lengths, same, split } = variant;
+    let Variant { heads, latent, rope, has_nope, count, lengths, same, split, cache: format } = variant;
     let sequences_word = if same { "one sequence" } else { "sequences" };
     let nope = if has_nope { "" } else { " without nope" };
     let split_word = if split { ", split" } else { "" };
     Case::new(
-        format!("mla_attention {heads} heads, {latent} + {rope}{nope}, {sequences_word} of {lengths:?} in {count} rows{split_word}"),
+        format!(
+            "mla_attention {heads} heads, {latent} + {rope}{nope}, {sequences_word} of {lengths:?} in {count} rows{split_word}, cache {format}"
+        ),
         move |gpu| {
             let mut stage = Stage::new(gpu);
             let mut rng = Rng(51);
@@ -213,7 +231,8 @@ fn case(variant: Variant) -> Case {
             let longest = lengths.iter().copied().max().unwrap_or(1);
             let max_pages = longest.div_ceil(PAGE);
             let pages = rng.shuffled(sequences * max_pages + 1);
-            let cache = rng.numbers(pages.len() * PAGE * entry);
+            let kept = |entry: &[f32]| format.decode(&format.encode(entry), entry.len());
+            let cache: Vec<f32> = rng.numbers(pages.len() * PAGE * entry).chunks(entry).flat_map(kept).collect();
             // Scores about as far apart as a trained model's.
             let x: Vec<f32> = rng.numbers(count * heads * entry).iter().map(|v| v * 2.0).collect();
             let scale = 3.0 / (entry as f32).sqrt();
@@ -230,7 +249,7 @@ fn case(variant: Variant) -> Case {
                 }
             }
             let x = stage.quads(&[count, heads, entry], &x)?;
-            let (cache, batch) = (stage.quads(&[pages.len() * PAGE, entry], &cache)?, stage.batch(&batch)?);
+            let (cache, batch) = (LatentCache::of(gpu, format, entry, &cache)?, stage.batch(&batch)?);
             let page_table = stage.u32(&[sequences, max_pages], &pages[..sequences * max_pages])?;
             let rows = stage.rows(count, lengths.len())?;
             let check = Check::Nmse(1e-10, "f32 scores go through exp");
@@ -271,7 +290,17 @@ fn case(variant: Variant) -> Case {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let few = Variant { heads: 3, latent: 64, rope: 32, has_nope: true, count: 3, lengths: &[7, 65], same: false, split: false };
+    let few = Variant {
+        heads: 3,
+        latent: 64,
+        rope: 32,
+        has_nope: true,
+        count: 3,
+        lengths: &[7, 65],
+        same: false,
+        split: false,
+        cache: CacheFormat::F32,
+    };
     let mut all = vec![few];
     all.extend([1, 7, 63, 64, 65, 200, 1000].map(|length| {
         let lengths: &[usize] = match length {
@@ -296,8 +325,19 @@ pub(super) fn cases() -> Vec<Case> {
     all.extend([32, 256, 512].map(|latent| Variant { heads: 6, latent, lengths: &[130, 2, 9], split: true, ..few }));
     all.push(Variant { lengths: &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13], same: true, count: 16, ..few });
     all.push(Variant { lengths: &[130, 1, 64, 33, 129, 2, 65], count: 8, heads: 6, ..few });
-    let timed = Variant { heads: 16, latent: 512, rope: 64, count: 1, lengths: &[1024], split: true, ..few };
+    for cache in [CacheFormat::F16, CacheFormat::Q8] {
+        all.extend([32, 96, 224, 512, 576].map(|latent| Variant { heads: 6, latent, lengths: &[130, 2, 9], split: true, cache, ..few }));
+        all.extend([1, 9].map(|heads| Variant { heads, latent: 224, has_nope: false, cache, ..few }));
+    }
+    let timed = Variant { cache: CacheFormat::F16, heads: 16, latent: 512, rope: 64, count: 1, lengths: &[1024], split: true, ..few };
     let small = Variant { heads: 8, latent: 128, lengths: &[2048], ..timed };
-    let timed = [timed, small, Variant { heads: 9, latent: 192, has_nope: false, ..timed }, Variant { lengths: &[8192], ..timed }];
+    let timed = [
+        timed,
+        Variant { cache: CacheFormat::F32, ..timed },
+        Variant { cache: CacheFormat::Q8, ..timed },
+        small,
+        Variant { heads: 9, latent: 192, has_nope: false, ..timed },
+        Variant { lengths: &[8192], ..timed },
+    ];
     all.into_iter().map(case).chain(timed.map(|variant| case(variant).bench())).collect()
 }

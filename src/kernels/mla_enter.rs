@@ -2,7 +2,8 @@
 //! (DEEPSEEK.md §3.2, §3.3, §4.1).
 
 use super::case::{Case, F32_SUMS, Rng, Stage, UNTOUCHED, dot, rotary};
-use super::weight::{PUT_BLOCK, bind_weight, every_format_of_parts, with_weight};
+use super::latent_cache::{CacheFormat, LatentCache, with_append};
+use super::weight::{BLOCK, PUT_BLOCK, bind_weight, every_format_of_parts, with_weight};
 use super::{BatchRow, Lanes, PAGE, Rows, Weight, bind_batch, with_batch};
 use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
@@ -40,8 +41,8 @@ pub struct MlaEnter<'a> {
     pub batch: &'a Tensor,
     /// Queries beside cache entries: `[rows, heads, latent + rope]`
     pub y: &'a Tensor,
-    /// `[pages * PAGE, latent + rope]`
-    pub cache: &'a Tensor,
+    /// `[pages * PAGE]` entries of latent + rope
+    pub cache: &'a LatentCache,
     /// The latent's own width, without padding.
     pub latent_dim: usize,
     pub eps: f32,
@@ -65,15 +66,19 @@ params!(
         latent_dim: u32,
         positions: u32,
         turns: u32,
+        entry_quads: u32,
+        scale_begin: u32,
         eps: f32,
     }
 );
 
-fn program(lanes: Lanes, format: Option<WeightFormat>, few: bool) -> Program {
+fn program(lanes: Lanes, cache: CacheFormat, format: Option<WeightFormat>, few: bool) -> Program {
     let storage = lanes.storage();
     let program = Program::new("mla_enter", Params::FIELDS, [BODY, super::BOUND]);
+    // Without a weight to bring it along.
+    let program = if format.is_none() { program.with(BLOCK) } else { program };
     let program = program.quads("x", storage).quads("u", storage).quads("gain", storage).quads("rotary", storage);
-    let program = with_batch(lanes.apply(program.puts("y", storage).puts("cache", storage)));
+    let program = with_batch(lanes.apply(with_append(program.puts("y", storage), cache, storage)));
     match format {
         None => program.with(ABSORB_NONE),
         Some(format) => {
@@ -86,9 +91,9 @@ fn program(lanes: Lanes, format: Option<WeightFormat>, few: bool) -> Program {
 pub(super) fn programs() -> Vec<Program> {
     let mut all = vec![];
     for lanes in Lanes::ALL {
-        all.push(program(lanes, None, true));
+        all.extend(CacheFormat::ALL.map(|cache| program(lanes, cache, None, true)));
         for few in [true, false] {
-            all.extend(every_format_of_parts().into_iter().map(|format| program(lanes, Some(format), few)));
+            all.extend(every_format_of_parts().into_iter().map(|format| program(lanes, CacheFormat::F16, Some(format), few)));
         }
     }
     all
@@ -99,7 +104,7 @@ impl Kernel for MlaEnter<'_> {
         let lanes = Lanes::of(gpu);
         let (heads, entry, cols) = (self.y.shape[1], self.y.shape[2], self.gain.len());
         let rope = entry - cols;
-        assert_eq!(self.cache.shape[1], entry, "mla_enter: columns of queries and of the cache");
+        assert_eq!(self.cache.numbers, entry, "mla_enter: columns of queries and of the cache");
         let shape = [self.x.shape[1], self.x_rope_begin, self.u.shape[1], self.u_begin, cols, rope];
         assert!(shape.iter().all(|size| size.is_multiple_of(4)), "mla_enter: {shape:?} are not made of quads");
         assert!(self.x.shape[1] >= self.x_rope_begin + heads * rope && self.u.shape[1] >= self.u_begin + entry, "mla_enter: {shape:?}");
@@ -126,16 +131,19 @@ impl Kernel for MlaEnter<'_> {
                 latent_dim: self.latent_dim as u32,
                 positions: self.rotary.dim(0),
                 turns: turns as u32,
+                entry_quads: self.cache.entry_quads(),
+                scale_begin: self.cache.scale_begin(),
                 eps: self.eps,
             };
-            let program = program(lanes, self.absorption.map(|absorption| absorption.weight.format), self.rows.few);
+            let program = program(lanes, self.cache.format, self.absorption.map(|absorption| absorption.weight.format), self.rows.few);
             let launch = Launch::new(program, params).read(self.x).read(self.u).read(self.gain).read(self.rotary);
-            let launch = bind_batch(launch.write(self.y).write(self.cache).uniform(&self.rows.step), self.batch);
+            let launch = bind_batch(self.cache.write(launch.write(self.y)).uniform(&self.rows.step), self.batch);
             let launch = slab.iter().fold(launch, |launch, slab| bind_weight(launch, slab));
             let count = self.rows.count as u64;
             let weight_bytes = self.absorption.map_or(0, |absorption| rows as u64 * absorption.weight.row_bytes());
-            let written = 4 * count * (entry + heads * entry) as u64;
-            let launch = launch.flops(2 * count * (rows * cols) as u64).reads(weight_bytes + written).writes(written);
+            let queries = 4 * count * (heads * entry) as u64;
+            let launch = launch.flops(2 * count * (rows * cols) as u64).reads(weight_bytes + queries + 4 * count * entry as u64);
+            let launch = launch.writes(queries + self.cache.bytes(count));
             launch.grid(turns + blocks.div_ceil(lanes.workgroup as usize), self.rows.count, 1)
         };
         match self.absorption {
@@ -178,13 +186,16 @@ struct Variant {
     latent_dim: usize,
     pairs: usize,
     slab_heads: usize,
+    cache: CacheFormat,
 }
 
 fn case(variant: Variant) -> Case {
-    let Variant { format, count, live, heads, nope, latent_dim, pairs, slab_heads } = variant;
+    let Variant { format, count, live, heads, nope, latent_dim, pairs, slab_heads, cache: cache_format } = variant;
     let weight_word = format.map_or("no weight".to_string(), |format| format.to_string());
-    let name =
-        format!("mla_enter {live} of {count} rows, {heads} heads {nope}×{latent_dim} + {}, {slab_heads} a slab, {weight_word}", 2 * pairs);
+    let name = format!(
+        "mla_enter {live} of {count} rows, {heads} heads {nope}×{latent_dim} + {}, {slab_heads} a slab, {weight_word}, cache {cache_format}",
+        2 * pairs
+    );
     Case::new(name, move |gpu| {
         let mut stage = Stage::new(gpu);
         let mut rng = Rng(41);
@@ -243,7 +254,7 @@ fn case(variant: Variant) -> Case {
         }
         let (x, u, gain) = (stage.quads(&[count, x_stride], &x)?, stage.quads(&[count, u_stride], &u)?, stage.quads(&[cols], &gain)?);
         let (rotary, batch) = (stage.quads(&[positions, rope], &turns)?, stage.batch(&batch)?);
-        let (y, cache) = (stage.fresh_quads(&[count + 1, heads, entry])?, stage.fresh_quads(&[entries, entry])?);
+        let (y, cache) = (stage.fresh_quads(&[count + 1, heads, entry])?, stage.fresh_cache(cache_format, entries, entry)?);
         let absorption = weight.as_ref().map(|(weight, _)| Absorption { weight, head_stride: nope_stride });
         stage.run(MlaEnter {
             x: &x,
@@ -261,7 +272,7 @@ fn case(variant: Variant) -> Case {
             rows: &stage.rows(count, live)?,
         });
         stage.expect("y", &y, &queries, F32_SUMS);
-        stage.expect("cache", &cache, &expected, F32_SUMS);
+        stage.expect_entries("cache", &cache, &expected);
         stage.finish()
     })
 }
@@ -276,6 +287,7 @@ pub(super) fn cases() -> Vec<Case> {
         latent_dim,
         pairs,
         slab_heads,
+        cache: CacheFormat::F32,
     };
     let bf16 = Some(WeightFormat::Bf16);
     let mut all = vec![of(bf16, [2, 2], [3, 12, 64, 8], 3)];
@@ -283,6 +295,10 @@ pub(super) fn cases() -> Vec<Case> {
     all.extend([[1, 1, 32, 1], [5, 7, 96, 7]].map(|shape| of(Some(WeightFormat::F32), [3, 3], shape, 2)));
     all.push(of(Some(WeightFormat::Fp8), [16, 13], [3, 8, 64, 16], 1));
     all.extend([[5, 3], [16, 13]].map(|rows| of(None, rows, [3, 1, 40, 48], 3)));
+    for cache in [CacheFormat::F16, CacheFormat::Q8] {
+        all.extend([[1, 1], [5, 3], [16, 13]].map(|rows| Variant { cache, ..of(bf16, rows, [3, 8, 160, 16], 3) }));
+        all.push(Variant { cache, ..of(None, [2, 2], [3, 1, 40, 48], 3) });
+    }
     let timed = [of(bf16, [1, 1], [16, 128, 512, 32], 16), of(bf16, [128, 128], [16, 128, 512, 32], 16)];
     all.into_iter().map(case).chain(timed.map(|variant| case(variant).bench())).collect()
 }

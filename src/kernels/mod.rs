@@ -8,12 +8,14 @@ mod embed;
 mod ffn_down;
 mod ffn_up;
 mod lanes;
+mod latent_cache;
 mod linear;
 mod mla_attention;
 mod mla_enter;
 mod moe_combine;
 mod moe_route;
 mod moe_sort;
+mod peak;
 mod rms_norm;
 mod sample;
 mod self_test;
@@ -26,12 +28,14 @@ pub use embed::Embed;
 pub use ffn_down::FfnDown;
 pub use ffn_up::{FfnUp, Slots};
 pub use lanes::Lanes;
+pub use latent_cache::{CacheFormat, LatentCache};
 pub use linear::{Linear, Norm};
 pub use mla_attention::MlaAttention;
 pub use mla_enter::{Absorption, MlaEnter};
 pub use moe_combine::MoeCombine;
 pub use moe_route::{GroupScore, MAX_EXPERTS, MoeRoute, RouterInput, Scoring};
 pub use moe_sort::{MoeSort, tile_bound};
+pub use peak::limits;
 pub use rms_norm::RmsNorm;
 pub use sample::{SAMPLING_WORDS, Sample};
 pub use self_test::{TurnedOff, open_tested, self_test};
@@ -110,6 +114,7 @@ const SOURCES: &[Source] = &[
     Source { programs: moe_combine::programs, cases: moe_combine::cases },
     Source { programs: moe_route::programs, cases: moe_route::cases },
     Source { programs: moe_sort::programs, cases: moe_sort::cases },
+    Source { programs: peak::programs, cases: peak::cases },
     Source { programs: rms_norm::programs, cases: rms_norm::cases },
     Source { programs: sample::programs, cases: sample::cases },
     Source { programs: top_candidates::programs, cases: top_candidates::cases },

@@ -15,7 +15,7 @@ pub async fn self_test(gpu: &Gpu) -> Result<Vec<(String, Result<f64, String>)>, 
         prepared.recording.replay(gpu);
         let mut worst = Ok(0.0);
         for output in &prepared.outputs {
-            let found = output.compare(&gpu.read(&output.tensor).await?);
+            let found = output.compare(&output.read(gpu).await?);
             worst = worst.and_then(|worst: f64| found.map(|nmse| nmse.max(worst)));
         }
         results.push((case.name, worst));

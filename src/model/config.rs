@@ -3,7 +3,7 @@
 use super::fields::Fields;
 use super::{ModelError, Rotary, llama};
 use crate::checkpoint::{Checkpoint, check_quantization_config};
-use crate::kernels::{GroupScore, MAX_EXPERTS, Scoring};
+use crate::kernels::{CacheFormat, GroupScore, MAX_EXPERTS, Scoring};
 use serde_json::Value;
 
 /// A model of the family: dimensions as the checkpoint has them, without padding.
@@ -186,9 +186,9 @@ impl ModelConfig {
         self.kv_lora_rank.next_multiple_of(32) + self.rope.next_multiple_of(32)
     }
 
-    /// Bytes that the latent cache keeps for a token: layers × (c + r) × 4.
-    pub fn cache_bytes_per_token(&self) -> u64 {
-        (self.layers * self.cache_entry() * 4) as u64
+    /// Bytes that the latent cache keeps for a token in all layers.
+    pub fn cache_bytes_per_token(&self, format: CacheFormat) -> u64 {
+        (self.layers * format.words(self.cache_entry()) * 4) as u64
     }
 }
 

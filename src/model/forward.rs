@@ -75,7 +75,7 @@ impl Step<'_> {
     }
 
     /// x_mid = x + W_o · BV · softmax(scale · [BKᵀ q_nope ; rope(q_rope)] · [latent ; k_rope]) latent
-    fn attention(&self, r: &mut Recorder, input: Input, w: &Attention, cache: &Tensor) {
+    fn attention(&self, r: &mut Recorder, input: Input, w: &Attention, cache: &LatentCache) {
         let Step { config, weights, s, rows, .. } = self;
         let (heads, columns) = (config.heads, Columns::of(config));
         let quads = Some(&weights.inward_quads);

@@ -1,5 +1,6 @@
 //! Chats: the sidebar, drafts, search, files, and what is longer than the context.
 
+use fathom::app::store::Store;
 use fathom::app::worker::{Job, Report, Ticket};
 use fathom::app::{Attachment, ChatSettings, Command, Format, MessageState, Notice};
 use fathom::engine::{Stats, StopReason};

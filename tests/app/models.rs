@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use fathom::app::store::Change;
+use fathom::app::store::{Change, Store};
 use fathom::app::worker::{Job, ModelInfo, Report, Ticket};
-use fathom::app::{Chat, ChatSettings, Command, Fit, Language, MessageState, ModelHeader, ModelRef, Notice, Settings, Theme, Thinking};
+use fathom::app::{ChatSettings, Command, Fit, Language, MessageState, ModelHeader, ModelRef, Notice, Settings, Theme, Thinking};
 use fathom::engine::{Event, Stats, StopReason, TokenInside};
 use fathom::text::Role;
 
@@ -41,6 +41,17 @@ fn models_are_opened_cancelled_and_unloaded() {
     desk.script.report(Report::Context { context: 77 });
     desk.wait(10);
     assert_eq!(desk.app.model.as_ref().map(|model| (model.held_bytes, model.context)), Some((7, 77)));
+
+    // Given up for another one, but too late: it runs until the other is there.
+    desk.app.apply(Command::OpenModel(ModelRef::Path("/models/late".into())));
+    let (late, _, cancel) = desk.script.take(open).unwrap();
+    desk.app.apply(Command::OpenModel(ModelRef::Path("/models/other".into())));
+    let (other, ..) = desk.script.take(open).unwrap();
+    assert!(cancel.is_cancelled());
+    desk.script.report(Report::Opened { ticket: late, model: Box::new(ModelInfo { name: "late".into(), ..model() }) });
+    desk.script.report(Report::OpenFailed { ticket: other, reason: "no".into(), kept: true });
+    desk.wait(10);
+    assert_eq!(desk.app.model.as_ref().unwrap().name, "late");
 
     // A broken file leaves the running model.
     desk.app.apply(Command::OpenModel(ModelRef::Path("/models/broken.gguf".into())));

@@ -1,8 +1,6 @@
 //! The native worker over a real engine.
 
-use std::path::Path;
-
-use fathom::app::store::{FILE, SqliteStore};
+use fathom::app::store::{FILE, SqliteStore, Store};
 use fathom::app::worker::EngineWorker;
 use fathom::app::{App, ChatSettings, Command, MessageState, ModelRef, Notice, Places};
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fathom::app::store::{FILE, MemoryStore, SqliteStore, StoreError};
+use fathom::app::store::{FILE, MemoryStore, SqliteStore, Store, StoreError};
 use fathom::app::worker::{Job, Report, ScriptedWorker};
 use fathom::app::{App, Command, MessageState, Notice, Places, Settings, Theme};
 use fathom::engine::{Stats, StopReason};

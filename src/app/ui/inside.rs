@@ -48,7 +48,7 @@ impl Inside {
 struct Load {
     message: Option<MessageId>,
     tokens: usize,
-    /// [MoE layer][expert]
+    /// `[MoE layer][expert]`
     uses: Vec<Vec<u32>>,
     /// Mean over the layers, a number a token.
     confidence: Vec<f32>,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Job, ModelInfo, Report, Ticket, Worker};
 use crate::engine::{Event, ModelInside, Stats, StopReason, Summary};
 use crate::gpu::Caps;
+use crate::kernels::CacheFormat;
 use crate::model::ModelConfig;
 use crate::sampler::Sampling;
 
@@ -131,7 +132,7 @@ impl ModelInfo {
             name: shape.to_string(),
             is_default: false,
             architecture: config.model_type.clone(),
-            inside: ModelInside::of(&config),
+            inside: ModelInside::of(&config, CacheFormat::default()),
             max_positions: config.max_positions,
             caps,
             context: 4096,
