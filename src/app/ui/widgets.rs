@@ -185,7 +185,7 @@ pub fn duration(texts: &Texts, secs: f64) -> String {
     let secs = secs.max(0.0);
     match secs {
         ..10.0 if secs.fract() == 0.0 => texts.seconds.fill(&[&format!("{secs:.0}")]),
-        ..10.0 => texts.seconds.fill(&[&format!("{:.digits$}", secs, digits = if secs < 1.0 { 2 } else { 1 })]),
+        ..10.0 => texts.seconds.fill(&[&format!("{secs:.digits$}", digits = if secs < 1.0 { 2 } else { 1 })]),
         ..60.0 => texts.seconds.fill(&[&format!("{secs:.0}")]),
         _ => texts.minutes.fill(&[&format!("{:.0}", (secs / 60.0).floor()), &format!("{:.0}", (secs % 60.0).floor())]),
     }
