@@ -211,7 +211,7 @@ mod tests {
         let sampling = Sampling { temperature: 0.5, top_k: 3, top_p: 0.25, min_p: 2.0, seed: 0x1122_3344_5566_7788 };
         let row = sampling.gpu_row(49_152);
         assert_eq!(row, [0.5f32.to_bits(), 3, 0.25f32.to_bits(), 2.0f32.to_bits(), 0x5566_7788, 0x1122_3344, 49_152, 0]);
-        let text = include_str!("../shaders/sample.wgsl");
+        let text = include_str!("../shaders/parts/sampling.wgsl");
         let body = text.split_once("struct Sampling {").and_then(|(_, rest)| rest.split_once('}')).unwrap().0;
         let names: Vec<&str> = body.lines().filter_map(|line| line.trim().split_once(':')).map(|(name, _)| name).collect();
         assert_eq!(names, ["temperature", "top_k", "top_p", "min_p", "seed_low", "seed_high", "tokens", "unused"]);
