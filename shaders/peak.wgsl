@@ -12,8 +12,9 @@ const FACTOR = vec4<f32>(-0.75);
 
 // A lane takes four quads, so that no sum waits for the one before.
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn peak(@builtin(local_invocation_index) index: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let at = min(vec4<u32>((group.x * 4u) * WORKGROUP_SIZE + index) + vec4<u32>(0u, 1u, 2u, 3u) * WORKGROUP_SIZE, vec4<u32>(params.quads - 1u));
+fn peak(@builtin(local_invocation_index) index: u32, @builtin(workgroup_id) group: vec3<u32>,
+        @builtin(num_workgroups) groups: vec3<u32>) {
+    let at = min(vec4<u32>((group.y * groups.x + group.x) * 4u * WORKGROUP_SIZE + index) + vec4<u32>(0u, 1u, 2u, 3u) * WORKGROUP_SIZE, vec4<u32>(params.quads - 1u));
     let a = x_at(at.x);
     let b = x_at(at.y);
     let c = x_at(at.z);

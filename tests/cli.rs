@@ -197,7 +197,7 @@ fn plans_show_every_dispatch() {
     {
         assert!(plan.contains(word), "{word:?} in {plan}");
     }
-    assert!(plan.contains("3 layers × (64 + 32) × 4 = 1152 bytes a token"), "{plan}");
+    assert!(plan.contains("3 layers × (64 + 32) in f16 = 576 bytes a token"), "{plan}");
     let full = succeeds(&["plan", &model("v3"), "--full"]);
     let count = full.lines().take_while(|line| !line.is_empty()).count() - 1;
     assert!(full.contains(&format!("total: {count} dispatches")), "{full}");
@@ -217,7 +217,7 @@ fn shaders_are_printed() {
 #[test]
 fn the_doctor_tests_the_kernels() {
     let report = succeeds(&["doctor", &model("v3"), "--disable", "subgroups,f16"]);
-    for word in ["adapters", "backend", "driver", "memory limit", "self-test", "deepseek_v3", "1152 bytes a token"] {
+    for word in ["adapters", "backend", "driver", "memory limit", "self-test", "deepseek_v3", "576 bytes a token"] {
         assert!(report.contains(word), "{word:?} in {report}");
     }
     assert!(report.lines().any(|line| line.contains("tier") && line.trim_end().ends_with("core")), "{report}");

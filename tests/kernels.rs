@@ -153,7 +153,7 @@ fn the_self_test_goes_through_every_kernel() {
     let since = Instant::now();
     let results = block_on(self_test(&gpu)).unwrap();
     println!("self-test: {} kernels in {:.2?}", results.len(), since.elapsed());
-    assert_eq!(results.len(), 13);
+    assert_eq!(results.len(), 14);
     for (name, result) in results {
         result.unwrap_or_else(|message| panic!("{name}: {message}"));
     }

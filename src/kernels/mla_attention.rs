@@ -153,7 +153,9 @@ pub(super) fn programs() -> Vec<Program> {
             let sizes = if lanes.shares { [(1, 1), (4, 2), (16, 1)] } else { [(1, 2), (2, 2), (3, 1)] };
             for cache in CacheFormat::ALL {
                 let columns = |columns: usize| columns.next_multiple_of(cache.piece_quads());
-                all.extend(sizes.map(|(quads, heads)| program(lanes, Tile { columns: columns(quads), heads, cache }, splits)));
+                let mut tiles = sizes.map(|(quads, heads)| (columns(quads), heads)).to_vec();
+                tiles.dedup();
+                all.extend(tiles.into_iter().map(|(columns, heads)| program(lanes, Tile { columns, heads, cache }, splits)));
             }
         }
     }

@@ -38,7 +38,8 @@ impl Kernel for Peak<'_> {
         let (numbers, bytes) = (self.x.len() as u64, self.x.size_bytes());
         let launch = Launch::new(program(lanes), Params { quads: self.x.len() as u32 / 4, rounds: self.rounds });
         let launch = launch.read(self.x).write(self.y).writes(bytes).flops(2 * numbers * u64::from(self.rounds));
-        vec![launch.grid((self.x.len() / 4).div_ceil(4 * lanes.workgroup as usize), 1, 1)]
+        let groups = (self.x.len() / 4).div_ceil(4 * lanes.workgroup as usize);
+        vec![launch.grid(groups.min(1 << 15), groups.div_ceil(1 << 15), 1)]
     }
 }
 
