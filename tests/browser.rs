@@ -35,7 +35,8 @@ fn every_program_compiles_in_chromium() {
     // SwiftShader takes half a second for a pipeline, so one stands for all of a kernel's with its lanes: the others differ in how
     // weights are decoded. What Chromium refuses it refuses at compilation already, but for limits, which `shaders.rs` compares.
     let mut built = HashMap::new();
-    for (i, program) in all.iter().enumerate() {
+    // No browser's adapter has its tensors in images: more than four of them.
+    for (i, program) in all.iter().enumerate().filter(|(_, program)| !program.label().contains(":image")) {
         let lanes = program.constants.iter().find(|(name, _)| *name == "WORKGROUP_SIZE");
         built.entry((program.name, program.needs(Needs::Subgroups), lanes)).or_insert(i);
     }

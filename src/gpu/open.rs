@@ -161,6 +161,7 @@ impl Gpu {
                 && allowed(Feature::Images)
                 && features.contains(wgpu::Features::SUBGROUP)
                 && info.subgroup_min_size >= 8
+                && limits.max_storage_textures_per_shader_stage >= 8
                 && limits.max_texture_dimension_2d as usize >= super::tensor::IMAGE_WIDTH,
             max_image_rows: limits.max_texture_dimension_2d,
             subgroup_min: info.subgroup_min_size,
