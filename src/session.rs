@@ -17,6 +17,11 @@ const RUN_AHEAD: usize = 2;
 /// Logits are at most this large: rows that want them are fed in smaller chunks.
 const LOGITS_BYTES: usize = 64 << 20;
 
+/// Ids from all over a vocabulary, the same every time: what is measured with them keeps experts as busy as a prompt does.
+pub fn spread_ids(vocab: usize) -> impl Iterator<Item = u32> {
+    (0u64..).map(move |i| (i.wrapping_mul(2_654_435_761) % vocab as u64) as u32)
+}
+
 #[derive(Clone, Debug)]
 pub struct RuntimeOptions {
     /// Tokens that a sequence may hold.
@@ -295,9 +300,8 @@ impl Runtime {
         let len = session.len.min(self.room.context - rows);
         self.rewind(session, len);
         self.reserve(session, rows)?;
-        // Tokens of all kinds, so that experts are as busy as a prompt keeps them.
-        let vocab = self.config().vocab_size;
-        let fed: Vec<BatchRow> = (0..rows).map(|i| session.row((i * 2_654_435_761 % vocab) as u32, session.fed + i)).collect();
+        let ids = spread_ids(self.config().vocab_size).take(rows);
+        let fed: Vec<BatchRow> = ids.enumerate().map(|(i, id)| session.row(id, session.fed + i)).collect();
         self.submit(&fed, &[rows - 1], false)?;
         let gpu = self.gpu().clone();
         Ok(gpu.kernel_times(self.prefill_plan(rows)?).await?)

@@ -158,9 +158,13 @@ impl DeviceArgs {
             context: self.context,
             chunk: self.chunk,
             deterministic: self.deterministic,
-            cache: self.cache.unwrap_or_default(),
+            cache: self.cache_format(),
             ..OpenOptions::default()
         }
+    }
+
+    pub fn cache_format(&self) -> CacheFormat {
+        self.cache.unwrap_or_default()
     }
 
     /// With nothing rounded that need not be, unless asked for: for what is compared with other programs' numbers.

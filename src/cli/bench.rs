@@ -11,7 +11,7 @@ use fathom::engine::default_model_path;
 use fathom::gpu::{Gpu, KernelTime, StepPlan};
 use fathom::model::{Model, ModelConfig};
 use fathom::sampler::Sampling;
-use fathom::session::{Runtime, RuntimeOptions, Session};
+use fathom::session::{Runtime, RuntimeOptions, Session, spread_ids};
 use serde_json::{Value, json};
 
 use super::args::{BenchModelArgs, DeviceArgs, Weights};
@@ -37,7 +37,7 @@ pub async fn run(args: BenchModelArgs, device: &DeviceArgs) -> anyhow::Result<()
         context: device.context.unwrap_or(needed).max(needed),
         chunk: device.chunk.unwrap_or(defaults.chunk),
         deterministic: device.deterministic,
-        cache: device.cache.unwrap_or_default(),
+        cache: device.cache_format(),
         ..defaults
     };
     let (chunk, cache) = (options.chunk, options.cache);
@@ -123,9 +123,7 @@ fn format(weights: Weights) -> WeightFormat {
 
 /// Medians of a prompt after `depth` tokens, and of `tokens` decoded ones after the first.
 async fn measure(runtime: &mut Runtime, session: &mut Session, args: &BenchModelArgs, depth: usize) -> anyhow::Result<At> {
-    let vocab = runtime.model().config().vocab_size;
-    // Spread over the vocabulary, the same every time.
-    let ids: Vec<u32> = (0..depth + args.prompt).map(|i| (i.wrapping_mul(2_654_435_761) % vocab) as u32).collect();
+    let ids: Vec<u32> = spread_ids(runtime.model().config().vocab_size).take(depth + args.prompt).collect();
     runtime.rewind(session, depth);
     // What a smaller depth left stays.
     let held = session.len();

@@ -1,10 +1,10 @@
 //! The short subcommands: `generate`, `logits`, `wgsl`.
 
 use std::io::Write;
-use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::Error;
 use fathom::engine::{Cancel, Event, Input, Request};
+use fathom::files::write_whole;
 use fathom::gpu::Program;
 use fathom::sampler::Sampling;
 
@@ -51,22 +51,7 @@ pub async fn logits(args: LogitsArgs, device: &DeviceArgs) -> anyhow::Result<()>
     let shape = vec![args.ids.len(), engine.config().vocab_size];
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, bytemuck::cast_slice(&logits))?;
     let bytes = safetensors::serialize([("logits", view)], None)?;
-    write_whole(&args.output, &bytes)
-}
-
-/// Writes a file that is either whole or as it was before.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let failed = |error: std::io::Error| anyhow!("{}: {error}", path.display());
-    let name = path.file_name().with_context(|| format!("{}: expected a file name, found a folder", path.display()))?;
-    let mut part = name.to_os_string();
-    part.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(part);
-    let written = std::fs::write(&part, bytes).and_then(|()| std::fs::rename(&part, path));
-    if written.is_err() {
-        // What could not be written whole is of no use; that it is gone matters less than why.
-        let _ = std::fs::remove_file(&part);
-    }
-    written.map_err(failed)
+    write_whole(&args.output, &bytes).map_err(Error::msg)
 }
 
 /// A kernel's text, or the list of its variants.

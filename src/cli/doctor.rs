@@ -62,7 +62,7 @@ pub async fn run(args: DoctorArgs, device: &DeviceArgs) -> anyhow::Result<()> {
 
     writeln!(out, "\nmodel")?;
     match args.model.map_or_else(default_model_path, Ok) {
-        Ok(path) => model(&mut out, path, device.cache.unwrap_or_default())?,
+        Ok(path) => model(&mut out, path, device.cache_format())?,
         Err(error) => writeln!(out, "  {error}")?,
     }
     if !wrong.is_empty() {

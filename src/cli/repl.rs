@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::anyhow;
 use console::style;
 use fathom::engine::{Cancel, Engine, Summary, user_data_dir};
+use fathom::files::write_whole;
 use fathom::sampler::Sampling;
 use fathom::text::{Message, Role};
 use rustyline::error::ReadlineError;
@@ -15,7 +16,6 @@ use rustyline::{Cmd, Config, DefaultEditor, KeyCode, KeyEvent, Modifiers};
 
 use super::args::ChatArgs;
 use super::chat::{Screen, conversation, headline, message, request, stats_line};
-use super::commands::write_whole;
 
 const HELP: &str = "\
 /help         this list
@@ -244,7 +244,7 @@ impl Chat<'_> {
             return Err(anyhow!("/save: expected a file name, found none"));
         }
         let messages = conversation(self.system.as_deref(), &self.turns);
-        write_whole(Path::new(file), markdown(&messages).as_bytes())?;
+        write_whole(Path::new(file), markdown(&messages).as_bytes()).map_err(anyhow::Error::msg)?;
         note(&format!("{} messages saved to {file}", messages.len()));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Compiled programs: each once, many side by side, and kept between runs where the driver can.
 
 use super::{Gpu, Program, lock};
+use crate::files::write_whole;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -51,15 +52,35 @@ fn hash_of(data: &[u8]) -> u64 {
 }
 
 impl Gpu {
-    /// Compiles a program, or finds it compiled.
-    pub(super) fn pipeline(&self, program: &Program) -> wgpu::ComputePipeline {
-        let source = program.wgsl(cfg!(target_arch = "wasm32"));
-        let pipelines = &self.0.pipelines;
-        if let Some(pipeline) = lock(&pipelines.compiled).get(&source) {
-            return pipeline.clone();
+    /// The pipelines of these programs, in their order: what is not compiled yet is, as many at once as there are cores.
+    pub(super) fn pipelines<'a>(&self, programs: impl Iterator<Item = &'a Program>) -> Vec<wgpu::ComputePipeline> {
+        let texts: Vec<(String, &str)> = programs.map(|program| (program.wgsl(cfg!(target_arch = "wasm32")), program.name)).collect();
+        let missing: HashMap<&str, &str> = {
+            let compiled = lock(&self.0.pipelines.compiled);
+            texts.iter().filter(|(text, _)| !compiled.contains_key(text)).map(|(text, name)| (text.as_str(), *name)).collect()
+        };
+        // Browsers compile on threads of their own.
+        let threads = if cfg!(target_arch = "wasm32") { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+        if threads.min(missing.len()) < 2 {
+            missing.into_iter().for_each(|(text, name)| self.compile(text, name));
+        } else {
+            let queue = Mutex::new(missing.into_iter());
+            let work = || {
+                loop {
+                    let next = lock(&queue).next();
+                    let Some((text, name)) = next else { break };
+                    self.compile(text, name);
+                }
+            };
+            std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
         }
-        let descriptor =
-            wgpu::ShaderModuleDescriptor { label: Some(program.name), source: wgpu::ShaderSource::Wgsl(source.as_str().into()) };
+        let compiled = lock(&self.0.pipelines.compiled);
+        texts.iter().map(|(text, _)| compiled[text].clone()).collect()
+    }
+
+    fn compile(&self, text: &str, name: &str) {
+        let pipelines = &self.0.pipelines;
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(text.into()) };
         // SAFETY: every program is validated by the tests, every index is bounded by params that `Launch`
         // takes from tensor shapes, ids that come from outside are checked before upload, and every loop
         // has a bound. Loop bounding alone slows matrix kernels many times.
@@ -68,41 +89,14 @@ impl Gpu {
             self.0.device.create_shader_module_trusted(descriptor, checks)
         };
         let pipeline = self.0.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(program.name),
+            label: Some(name),
             layout: None,
             module: &module,
-            entry_point: Some(program.name),
+            entry_point: Some(name),
             compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
             cache: pipelines.kept.as_ref().map(|kept| &kept.cache),
         });
-        lock(&pipelines.compiled).insert(source, pipeline.clone());
-        pipeline
-    }
-
-    /// Compiles what is not compiled yet, as many at once as there are cores.
-    pub(super) fn compile<'a>(&self, programs: impl Iterator<Item = &'a Program>) {
-        let missing: HashMap<String, &Program> = {
-            let compiled = lock(&self.0.pipelines.compiled);
-            let texts = programs.map(|program| (program.wgsl(cfg!(target_arch = "wasm32")), program));
-            texts.filter(|(text, _)| !compiled.contains_key(text)).collect()
-        };
-        // Browsers compile on threads of their own.
-        if cfg!(target_arch = "wasm32") || missing.len() < 2 {
-            return;
-        }
-        let queue = Mutex::new(missing.into_values());
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        std::thread::scope(|scope| {
-            for _ in 0..cores {
-                scope.spawn(|| {
-                    loop {
-                        let next = lock(&queue).next();
-                        let Some(program) = next else { break };
-                        self.pipeline(program);
-                    }
-                });
-            }
-        });
+        lock(&pipelines.compiled).insert(text.to_string(), pipeline);
     }
 
     /// How many pipelines were compiled so far.
@@ -114,7 +108,7 @@ impl Gpu {
     ///
     /// # Errors
     /// Those of the file system; nothing is lost but time at the next start.
-    pub fn keep_pipelines(&self) -> std::io::Result<()> {
+    pub fn keep_pipelines(&self) -> Result<(), String> {
         let Some(kept) = &self.0.pipelines.kept else { return Ok(()) };
         let count = self.pipeline_count();
         if kept.saved.swap(count, Ordering::Relaxed) == count {
@@ -122,12 +116,9 @@ impl Gpu {
         }
         let Some(data) = kept.cache.get_data() else { return Ok(()) };
         if let Some(dir) = kept.path.parent() {
-            std::fs::create_dir_all(dir)?;
+            std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         }
-        // Whole or not at all, also with several programs at once.
-        let part = kept.path.with_extension(format!("{}.part", std::process::id()));
-        std::fs::write(&part, [&hash_of(&data).to_le_bytes()[..], &data].concat())?;
-        std::fs::rename(&part, &kept.path)
+        write_whole(&kept.path, &[&hash_of(&data).to_le_bytes()[..], &data].concat())
     }
 }
 
@@ -147,7 +138,7 @@ mod tests {
             assert!(!gpu.caps().backend.eq_ignore_ascii_case("vulkan"), "Vulkan keeps pipelines");
             return;
         };
-        gpu.compile(crate::kernels::every_program().iter().filter(|program| program.name == "copy"));
+        gpu.pipelines(crate::kernels::every_program().iter().filter(|program| program.name == "copy"));
         block_on(crate::kernels::self_test(&gpu)).unwrap();
         gpu.keep_pipelines().unwrap();
         let file = std::fs::read(&path).unwrap();

@@ -98,10 +98,9 @@ impl Recorder {
         });
         self.gpu.0.queue.write_buffer(&params, 0, &table);
 
-        self.gpu.compile(self.launches.iter().map(|(_, launch)| &launch.program));
+        let pipelines = self.gpu.pipelines(self.launches.iter().map(|(_, launch)| &launch.program));
         let mut steps = vec![];
-        for ((place, launch), offset) in self.launches.into_iter().zip(offsets) {
-            let pipeline = self.gpu.pipeline(&launch.program);
+        for (((place, launch), offset), pipeline) in self.launches.into_iter().zip(offsets).zip(pipelines) {
             let mut entries = vec![wgpu::BindGroupEntry {
                 binding: 0,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {

@@ -10,6 +10,7 @@ use super::engine::{Reports, panic_text};
 use super::{Job, Report};
 use crate::app::chat::Attachment;
 use crate::app::library;
+use crate::files::write_whole;
 use crate::gpu::{GpuOptions, adapters};
 
 /// A text longer than this is no attachment: no context holds it.
@@ -118,21 +119,6 @@ fn text(bytes: Vec<u8>) -> Option<String> {
     (!text.contains('\0')).then_some(text)
 }
 
-/// Writes a file that is either whole or as it was before.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-    let name = path.file_name().ok_or_else(|| format!("{}: expected a file name, found a folder", path.display()))?;
-    let mut part = name.to_os_string();
-    part.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(part);
-    let written = std::fs::write(&part, bytes).and_then(|()| std::fs::rename(&part, path));
-    if written.is_err() {
-        // What could not be written whole is of no use; that it is gone matters less than why.
-        let _ = std::fs::remove_file(&part);
-    }
-    written.map_err(failed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,18 +140,5 @@ mod tests {
         assert!(file("g.txt", &vec![b'x'; (4 << 20) + 1]).unwrap_err().ends_with("expected at most 4 MiB, found more"));
         assert!(attachment(folder.path()).unwrap_err().ends_with("expected a file, found a folder"));
         assert!(attachment(&folder.path().join("absent")).is_err());
-    }
-
-    #[test]
-    fn files_are_written_whole_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("chat.md");
-        write_whole(&path, b"one").unwrap();
-        write_whole(&path, b"two").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert!(write_whole(&folder.path().join("absent/chat.md"), b"x").is_err());
-        std::fs::create_dir(folder.path().join("taken")).unwrap();
-        assert!(write_whole(&folder.path().join("taken"), b"x").is_err());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no part is left behind");
     }
 }
