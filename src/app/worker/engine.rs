@@ -190,7 +190,7 @@ impl<B: Backend> Hall<B> {
             Job::MeasureKernels => {
                 let times = self.engine.as_mut().map(Backend::kernel_times).and_then(Result::ok).flatten();
                 self.reports.send(Report::KernelTimes { times });
-                self.look_after(None);
+                self.look_after();
             }
             Job::Scan { .. } | Job::Adapters { .. } | Job::Attach { .. } | Job::Read { .. } | Job::Write { .. } => {}
         }
@@ -274,7 +274,7 @@ impl<B: Backend> Hall<B> {
         }
         if let Err(error) = sized {
             self.reports.send(failed(error.to_string()));
-            return self.look_after(None);
+            return self.look_after();
         }
         let (input, thinking) = (request.input.clone(), request.thinking);
         let reports = &self.reports;
@@ -298,9 +298,9 @@ impl<B: Backend> Hall<B> {
     }
 
     /// Builds the engine anew if its device broke.
-    fn look_after(&mut self, ticket: Option<Ticket>) {
+    fn look_after(&mut self) {
         if let Some(reason) = self.engine.as_ref().and_then(Backend::fault) {
-            self.rebuild(ticket, reason);
+            self.rebuild(None, reason);
         }
     }
 
