@@ -9,7 +9,7 @@ use crate::model::{Activations, Cache, Model, ModelConfig, ModelError, Room, See
 use crate::sampler::Sampling;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use web_time::Instant;
 
 /// Steps submitted before the first of them is read back.
 const RUN_AHEAD: usize = 2;

@@ -132,7 +132,7 @@ pub fn header(path: &Path) -> Result<ModelHeader, String> {
     let mut by_format: Vec<(String, u64)> = vec![];
     let mut weight_bytes = 0;
     for tensor in checkpoint.names().filter_map(|name| checkpoint.tensor(name)) {
-        let (name, bytes) = (tensor.dtype.to_string(), tensor.bytes.len() as u64);
+        let (name, bytes) = (tensor.dtype.to_string(), tensor.bytes.size_bytes());
         weight_bytes += bytes;
         if tensor.shape.len() < 2 {
             continue;

@@ -3,6 +3,7 @@
 //! Every count is compared with the bytes left in the file before anything is allocated for it. What keys and names mean is
 //! left to `model` and `text`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -10,6 +11,7 @@ use super::error::shown;
 use super::gguf_metadata::{ELEMENTS_LIMIT, NESTING_LIMIT, ScalarKind};
 use super::tensor::{check_apart, element_count};
 use super::{CheckpointError, Dtype, GgufArray, GgufMetadata, GgufValue, TensorEntry};
+use crate::files::ReadAt;
 
 pub const MAGIC: [u8; 4] = *b"GGUF";
 
@@ -73,7 +75,16 @@ pub struct Gguf {
 /// # Errors
 /// The first thing that is wrong, naming the field, key or tensor.
 pub fn parse(bytes: &[u8]) -> Result<Gguf, CheckpointError> {
-    let mut reader = Reader { bytes, at: 0, elements_left: ELEMENTS_LIMIT };
+    parse_file(bytes)
+}
+
+/// [`parse`] for a file, of which only the part before the data is read.
+///
+/// # Errors
+/// As [`parse`]; a file that cannot be read.
+pub fn parse_file(file: &(impl ReadAt + ?Sized)) -> Result<Gguf, CheckpointError> {
+    let size_bytes = file.size_bytes();
+    let mut reader = Reader { file, size_bytes, at: 0, elements_left: ELEMENTS_LIMIT };
     let magic = reader.array::<4>(Place::Field("magic"))?;
     if magic != MAGIC {
         return Err(CheckpointError::field("magic", "GGUF", magic.escape_ascii().to_string()));
@@ -105,8 +116,8 @@ pub fn parse(bytes: &[u8]) -> Result<Gguf, CheckpointError> {
     }
     reader.check_count(Place::Field("tensor count"), tensor_count, TENSOR_LEAST_BYTES)?;
     let described = (0..tensor_count).map(|number| reader.description(number)).collect::<Result<Vec<_>, _>>()?;
-    let data_begin = (reader.at as u64).next_multiple_of(alignment);
-    let placed = described.into_iter().map(|tensor| tensor.place(alignment, data_begin, bytes.len() as u64));
+    let data_begin = reader.at.next_multiple_of(alignment);
+    let placed = described.into_iter().map(|tensor| tensor.place(alignment, data_begin, size_bytes));
     let tensors = check_apart(placed.collect::<Result<_, _>>()?)?;
     Ok(Gguf { metadata, tensors })
 }
@@ -145,8 +156,7 @@ impl Description {
             let size = size_bytes.map_or("uncountable".to_string(), |size| size.to_string());
             return wrong(format!("bytes within the {data_len} bytes of data"), format!("{size} bytes at offset {offset}"));
         };
-        // Both lie within the file, which is in memory.
-        let (begin, end) = ((data_begin + offset) as usize, (data_begin + end) as usize);
+        let (begin, end) = (data_begin + offset, data_begin + end);
         let (begin, end) = if begin == end { (0, 0) } else { (begin, end) };
         Ok(TensorEntry { name, dtype, shape, begin, end })
     }
@@ -172,25 +182,26 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+struct Reader<'a, F: ?Sized> {
+    file: &'a F,
+    size_bytes: u64,
+    at: u64,
     /// Array elements that may still be read.
     elements_left: u64,
 }
 
-impl<'a> Reader<'a> {
+impl<'a, F: ReadAt + ?Sized> Reader<'a, F> {
     fn left(&self) -> u64 {
-        (self.bytes.len() - self.at) as u64
+        self.size_bytes - self.at
     }
 
-    fn take(&mut self, size: u64, place: Place) -> Result<&'a [u8], CheckpointError> {
+    fn take(&mut self, size: u64, place: Place) -> Result<Cow<'a, [u8]>, CheckpointError> {
         if size > self.left() {
             return Err(CheckpointError::field(place.to_string(), format!("{size} bytes"), format!("{} left in the file", self.left())));
         }
-        let taken = &self.bytes[self.at..self.at + size as usize];
-        self.at += size as usize;
-        Ok(taken)
+        let taken = self.file.read(self.at..self.at + size);
+        self.at += size;
+        taken.map_err(|error| CheckpointError::field(place.to_string(), format!("{size} bytes"), format!("an error: {error}")))
     }
 
     fn array<const N: usize>(&mut self, place: Place) -> Result<[u8; N], CheckpointError> {
@@ -220,7 +231,7 @@ impl<'a> Reader<'a> {
             let expected = format!("a string of at most {STRING_LIMIT_BYTES} bytes");
             return Err(CheckpointError::field(place.to_string(), expected, format!("{size}")));
         }
-        match str::from_utf8(self.take(size, place)?) {
+        match str::from_utf8(&self.take(size, place)?) {
             Ok(text) => Ok(text.to_string()),
             Err(error) => Err(CheckpointError::field(place.to_string(), "UTF-8", format!("an error: {error}"))),
         }
@@ -231,12 +242,12 @@ impl<'a> Reader<'a> {
         match (kind, ScalarKind::from_number(kind)) {
             (STRING_TYPE, _) => self.string(place).map(GgufValue::Text),
             (ARRAY_TYPE, _) => self.elements(key, depth).map(GgufValue::Array),
-            (_, Some(kind)) => self.scalars(kind, 1, place).map(|bytes| kind.decode(bytes)),
+            (_, Some(kind)) => self.scalars(kind, 1, place).map(|bytes| kind.decode(&bytes)),
             _ => Err(CheckpointError::field(place.to_string(), "a type from 0 to 12", kind.to_string())),
         }
     }
 
-    fn scalars(&mut self, kind: ScalarKind, count: u64, place: Place) -> Result<&'a [u8], CheckpointError> {
+    fn scalars(&mut self, kind: ScalarKind, count: u64, place: Place) -> Result<Cow<'a, [u8]>, CheckpointError> {
         // The count is at most `ELEMENTS_LIMIT`.
         let bytes = self.take(count * kind.size_bytes(), place)?;
         match bytes.iter().find(|&&byte| kind == ScalarKind::Bool && byte > 1) {
@@ -266,7 +277,7 @@ impl<'a> Reader<'a> {
                 self.check_count(place, count, 4 + 8)?;
                 (0..count).map(|_| self.elements(key, depth + 1)).collect::<Result<_, _>>().map(GgufArray::Arrays)
             }
-            (_, Some(kind)) => self.scalars(kind, count, place).map(|bytes| GgufArray::Scalars { kind, bytes: bytes.to_vec() }),
+            (_, Some(kind)) => self.scalars(kind, count, place).map(|bytes| GgufArray::Scalars { kind, bytes: bytes.into_owned() }),
             _ => Err(CheckpointError::field(place.to_string(), "elements of a type from 0 to 12", kind.to_string())),
         }
     }

@@ -6,8 +6,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::error::shown;
-use super::source::{Source, is_plain_name, list, read_json_object};
+use super::source::{is_plain_name, list, open, read_json_object};
 use super::{Checkpoint, CheckpointError, FP8_BLOCK, Layout, safetensors};
+use crate::files::Source;
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
@@ -17,11 +18,11 @@ pub(super) fn open_dir(dir: &Path) -> Result<Checkpoint, CheckpointError> {
     let config = read_config(dir)?;
     let index_path = dir.join(INDEX);
     let Some(index) = read_json_object(&index_path)? else {
-        return assemble(dir, dir, config, vec![Source::open(&dir.join(only_file(dir)?))?]);
+        return assemble(dir, dir, config, vec![open(&dir.join(only_file(dir)?))?]);
     };
     let shard_of = read_weight_map(&index).map_err(|error| error.in_file(&index_path))?;
     let shards: BTreeSet<&str> = shard_of.values().copied().collect();
-    let files = shards.iter().map(|shard| Source::open(&dir.join(shard))).collect::<Result<Vec<_>, _>>()?;
+    let files = shards.iter().map(|shard| open(&dir.join(shard))).collect::<Result<Vec<_>, _>>()?;
     let checkpoint = assemble(dir, dir, config, files)?;
     for (name, shard) in shard_of {
         let found = match checkpoint.tensors.get(name) {
@@ -37,7 +38,7 @@ pub(super) fn open_dir(dir: &Path) -> Result<Checkpoint, CheckpointError> {
 /// Opens one safetensors file and the `config.json` beside it.
 pub(super) fn open_file(path: &Path) -> Result<Checkpoint, CheckpointError> {
     let dir = path.parent().unwrap_or(path);
-    assemble(path, dir, read_config(dir)?, vec![Source::open(path)?])
+    assemble(path, dir, read_config(dir)?, vec![open(path)?])
 }
 
 fn read_config(dir: &Path) -> Result<Value, CheckpointError> {
@@ -86,8 +87,7 @@ fn read_weight_map(index: &Value) -> Result<BTreeMap<&str, &str>, CheckpointErro
 fn assemble(path: &Path, dir: &Path, config: Value, files: Vec<Source>) -> Result<Checkpoint, CheckpointError> {
     let mut tensors = BTreeMap::new();
     for (number, file) in files.iter().enumerate() {
-        let bytes = file.bytes();
-        let entries = safetensors::parse_header(bytes, bytes.len() as u64).map_err(|error| error.in_file(file.path()))?;
+        let entries = safetensors::parse_file(file).map_err(|error| error.in_file(file.path()))?;
         for entry in entries {
             let name = entry.name.clone();
             if let Some((other, entry)) = tensors.insert(name, (number, entry)) {

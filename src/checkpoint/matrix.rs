@@ -9,7 +9,9 @@ use half::f16;
 use serde_json::Value;
 
 use super::error::shown;
+use super::pack::block_bytes;
 use super::{BLOCK_COLS, Checkpoint, CheckpointError, Dtype, FP8_BLOCK, Scale, TensorView, WeightFormat};
+use crate::files::Extent;
 
 /// A matrix `[rows, cols]`, not yet read.
 #[derive(Clone, Debug)]
@@ -25,19 +27,19 @@ pub struct Matrix<'a> {
     pub(super) stored: Stored<'a>,
 }
 
-/// A matrix's bytes as they lie in the file, of the length that rows and columns ask for.
+/// Where a matrix's bytes lie in the file, of the length that rows and columns ask for.
 #[derive(Clone, Debug)]
 pub(super) enum Stored<'a> {
     /// F32, F16 or BF16, as the format says.
-    Plain(&'a [u8]),
+    Plain(Extent<'a>),
     /// To be rounded to f32.
-    F64(&'a [u8]),
+    F64(Extent<'a>),
     /// e4m3 codes; scales of blocks of 128×128, each of the 3-D tensor's matrices with blocks of its own (DEEPSEEK.md §8.3).
-    Fp8 { codes: &'a [u8], scales: Option<TensorView<'a>>, matrix_rows: usize },
+    Fp8 { codes: Extent<'a>, scales: Option<TensorView<'a>>, matrix_rows: usize },
     /// MLX: quants, and a scale and a bias for each group.
-    Affine { words: &'a [u8], scales: &'a [u8], biases: &'a [u8] },
+    Affine { words: Extent<'a>, scales: Extent<'a>, biases: Extent<'a> },
     /// GGUF: Q4_0, Q4_1 or Q8_0.
-    Blocks { bytes: &'a [u8], dtype: Dtype },
+    Blocks { bytes: Extent<'a>, dtype: Dtype },
 }
 
 impl<'a> Matrix<'a> {
@@ -69,9 +71,9 @@ impl<'a> Matrix<'a> {
             Dtype::F64 => Ok((WeightFormat::F32, Stored::F64(view.bytes))),
             Dtype::F8E4m3 => find_fp8(checkpoint, &view),
             Dtype::U32 => find_affine(checkpoint, &view, rows, cols),
-            Dtype::Q4_0 => blocks(4, find_block_scale(&view)),
+            Dtype::Q4_0 => blocks(4, find_block_scale(&view)?),
             Dtype::Q4_1 => blocks(4, Scale::F16),
-            Dtype::Q8_0 => blocks(8, find_block_scale(&view)),
+            Dtype::Q8_0 => blocks(8, find_block_scale(&view)?),
             other => {
                 let expected = "F32, F16, BF16, F64, F8_E4M3, MLX's packed U32, Q8_0, Q4_0 or Q4_1";
                 Err(CheckpointError::tensor(name, expected, other.to_string()))
@@ -256,19 +258,25 @@ impl<'a> StatedAffine<'a> {
     }
 }
 
+/// Blocks looked at in one go.
+const SCAN_BLOCKS: usize = 1 << 16;
+
 /// Whether all of a tensor's biases (`-8 d`, `-128 d`) are f16 numbers, as its scales `d` are: multiplication by a power of
 /// two is exact unless it overflows.
-fn find_block_scale(view: &TensorView) -> Scale {
-    let (block_bytes, limit) = match view.dtype {
-        Dtype::Q4_0 => (18, f16::from_f32_const(8188.0)),
-        _ => (34, f16::from_f32_const(511.75)),
-    };
+fn find_block_scale(view: &TensorView) -> Result<Scale, CheckpointError> {
+    let block_bytes = block_bytes(view.dtype);
+    let limit = if view.dtype == Dtype::Q4_0 { f16::from_f32_const(8188.0) } else { f16::from_f32_const(511.75) };
     let mut largest = 0;
-    for block in view.bytes.chunks_exact(block_bytes) {
-        largest = largest.max(u16::from_le_bytes([block[0], block[1]]) & 0x7fff);
+    let size_bytes = view.bytes.size_bytes();
+    for begin in (0..size_bytes).step_by(SCAN_BLOCKS * block_bytes) {
+        let part = begin..size_bytes.min(begin + (SCAN_BLOCKS * block_bytes) as u64);
+        let unreadable = |error: std::io::Error| CheckpointError::tensor(view.name, "bytes", format!("an error: {error}"));
+        for block in view.bytes.read(part).map_err(unreadable)?.chunks_exact(block_bytes) {
+            largest = largest.max(u16::from_le_bytes([block[0], block[1]]) & 0x7fff);
+        }
     }
     // Infinities and NaN are refused with their place when the row is packed.
-    if largest <= limit.to_bits() { Scale::F16 } else { Scale::F32 }
+    Ok(if largest <= limit.to_bits() { Scale::F16 } else { Scale::F32 })
 }
 
 #[cfg(test)]

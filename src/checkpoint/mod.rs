@@ -21,12 +21,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::files::{Extent, ReadAt, Source};
 pub use error::CheckpointError;
 pub use formats::{BLOCK_COLS, FP8_BLOCK, Scale, WeightFormat, bf16_to_f32, decode_row, e4m3_to_f32, e8m0_to_f32, f16_to_f32};
 pub use gguf_metadata::{GgufArray, GgufMetadata, GgufValue};
 pub use hugging_face::check_quantization_config;
 pub use matrix::Matrix;
-use source::Source;
 pub use tensor::{Dtype, TensorEntry, TensorView};
 
 /// An open model: its tensors, mapped, and its settings.
@@ -62,11 +62,13 @@ impl Checkpoint {
         if path.extension().is_some_and(|extension| extension == "safetensors") {
             return hugging_face::open_file(path);
         }
-        let file = Source::open(path)?;
-        if !file.bytes().starts_with(&gguf::MAGIC) {
+        let file = source::open(path)?;
+        let io = |source| CheckpointError::Io { path: path.to_path_buf(), source };
+        let begin = file.read(0..file.size_bytes().min(gguf::MAGIC.len() as u64)).map_err(io)?;
+        if *begin != gguf::MAGIC {
             return Err(CheckpointError::file(path, "a model directory, a GGUF or a .safetensors file", "something else"));
         }
-        let parsed = gguf::parse(file.bytes()).map_err(|error| error.in_file(path))?;
+        let parsed = gguf::parse_file(&file).map_err(|error| error.in_file(path))?;
         let tensors = parsed.tensors.into_iter().map(|entry| (entry.name.clone(), (0, entry))).collect();
         Ok(Self { layout: Layout::Gguf(parsed.metadata), path: path.to_path_buf(), files: vec![file], tensors })
     }
@@ -78,7 +80,7 @@ impl Checkpoint {
 
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
         let (name, (file, entry)) = self.tensors.get_key_value(name)?;
-        let bytes = &self.files[*file].bytes()[entry.begin..entry.end];
+        let bytes = Extent::new(&self.files[*file], entry.begin..entry.end);
         Some(TensorView { name, dtype: entry.dtype, shape: entry.shape.clone(), bytes })
     }
 
@@ -146,7 +148,8 @@ pub fn vector(checkpoint: &Checkpoint, name: &str, len: usize) -> Result<Vec<f32
     if !matches!(view.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
         return Err(wrong("F32, F16, BF16 or F64".into(), view.dtype.to_string()));
     }
-    let values: Vec<f32> = (0..len).map(|i| formats::float_at(view.bytes, view.dtype, i)).collect();
+    let bytes = view.bytes.read(0..view.bytes.size_bytes()).map_err(|error| wrong("bytes".into(), format!("an error: {error}")))?;
+    let values: Vec<f32> = (0..len).map(|i| formats::float_at(&bytes, view.dtype, i)).collect();
     match values.iter().position(|value| !value.is_finite()) {
         Some(at) => Err(wrong("finite numbers".into(), format!("{} at {at}", values[at]))),
         None => Ok(values),

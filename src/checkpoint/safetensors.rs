@@ -10,6 +10,7 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 use super::error::shown;
 use super::tensor::{check_apart, element_count};
 use super::{CheckpointError, Dtype, TensorEntry};
+use crate::files::ReadAt;
 
 /// The longest header that is read, as in the safetensors crate.
 pub const HEADER_LIMIT_BYTES: u64 = 100 << 20;
@@ -42,6 +43,19 @@ const DTYPES: [(&str, Dtype, u64); 22] = [
     ("F4", Dtype::Unread("F4"), 4),
     ("C64", Dtype::Unread("C64"), 64),
 ];
+
+/// The tensors of a file, by name, of which only the header is read.
+///
+/// # Errors
+/// Those of [`parse_header`]; a file that cannot be read.
+pub fn parse_file(file: &(impl ReadAt + ?Sized)) -> Result<Vec<TensorEntry>, CheckpointError> {
+    let size_bytes = file.size_bytes();
+    let read = |end: u64| {
+        file.read(0..end.min(size_bytes)).map_err(|error| CheckpointError::field("safetensors header", "bytes", error.to_string()))
+    };
+    let header_bytes = read(8)?.split_first_chunk().map_or(0, |(length, _)| u64::from_le_bytes(*length));
+    parse_header(&read(header_bytes.min(HEADER_LIMIT_BYTES) + 8)?, size_bytes)
+}
 
 /// The tensors of a file, by name. `bytes` is the file's beginning, at least to the end of the header; `file_len` its length.
 ///
@@ -123,11 +137,7 @@ impl RawTensor {
             let expected = format!("{} bytes for {dtype} {axes:?}", size_bits.div_ceil(8));
             return Err(CheckpointError::tensor(&name, expected, (end - begin).to_string()));
         }
-        // On 32-bit systems no file of this length can be mapped, so neither cast cuts anything off.
-        let (Ok(begin), Ok(end)) = (usize::try_from(data_begin + begin), usize::try_from(data_begin + end)) else {
-            return Err(CheckpointError::tensor(&name, "a place this system can address", format!("byte {end}")));
-        };
-        Ok(TensorEntry { name, dtype, shape, begin, end })
+        Ok(TensorEntry { name, dtype, shape, begin: data_begin + begin, end: data_begin + end })
     }
 }
 

@@ -1,81 +1,43 @@
-//! Reading files: the only place of `checkpoint` that touches the file system. Model files are mapped, small ones are read
-//! whole with a limit. What the bytes mean is left to the others.
+//! Opening files for `checkpoint`, with its errors: model files are read in parts, small ones whole with a limit. What the bytes
+//! mean is left to the others.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 
-use memmap2::Mmap;
 use serde_json::Value;
 
 use super::CheckpointError;
+use crate::files::{self, ReadAt, Source};
 
 /// The most that is read whole: tokenizers have tens of megabytes.
 pub const SIDE_FILE_LIMIT_BYTES: u64 = 256 << 20;
 
-/// A model file, mapped for as long as this lives.
-#[derive(Debug)]
-pub(super) struct Source {
-    path: PathBuf,
-    map: Mmap,
-}
-
-impl Source {
-    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let io = |source| CheckpointError::Io { path: path.to_path_buf(), source };
-        // Asked before opening: to open a pipe would wait for its other end.
-        if !fs::metadata(path).map_err(io)?.is_file() {
-            return Err(CheckpointError::file(path, "a regular file", "something else"));
-        }
-        let file = File::open(path).map_err(io)?;
-        // SAFETY: the mapping is read-only and private to `Source`. Another program that shortens the file while it is
-        // mapped ends this one with a signal, as with every mapped file; nothing read from it is trusted to stay the same.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Ok(Self { path: path.to_path_buf(), map })
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub fn bytes(&self) -> &[u8] {
-        &self.map
-    }
-
-    /// Lets the system drop the pages read so far; they come back from the file when read again.
-    pub fn release_pages(&self) {
-        #[cfg(unix)]
-        // SAFETY: `DontNeed` discards changes of a private mapping; this one is read-only and has none.
-        let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+/// Opens a model file.
+pub(super) fn open(path: &Path) -> Result<Source, CheckpointError> {
+    let io = |source| CheckpointError::Io { path: path.to_path_buf(), source };
+    match files::is_file(path).map_err(io)? {
+        true => Source::open(path).map_err(io),
+        false => Err(CheckpointError::file(path, "a regular file", "something else")),
     }
 }
 
 pub(super) fn is_dir(path: &Path) -> Result<bool, CheckpointError> {
-    let metadata = fs::metadata(path).map_err(|source| CheckpointError::Io { path: path.to_path_buf(), source })?;
-    Ok(metadata.is_dir())
+    files::is_dir(path).map_err(|source| CheckpointError::Io { path: path.to_path_buf(), source })
 }
 
 /// The whole of a small file; none if there is no such file.
 pub(super) fn read_limited(path: &Path, limit_bytes: u64) -> Result<Option<Vec<u8>>, CheckpointError> {
-    let io = |source| CheckpointError::Io { path: path.to_path_buf(), source };
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io(error)),
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(CheckpointError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
     };
-    if !metadata.is_file() {
-        return Err(CheckpointError::file(path, "a regular file", "something else"));
+    let size_bytes = file.size_bytes();
+    if size_bytes > limit_bytes {
+        return Err(CheckpointError::file(path, format!("at most {limit_bytes} bytes"), format!("{size_bytes}")));
     }
-    let too_long = |len: u64| CheckpointError::file(path, format!("at most {limit_bytes} bytes"), format!("{len}"));
-    if metadata.len() > limit_bytes {
-        return Err(too_long(metadata.len()));
-    }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(limit_bytes + 1).read_to_end(&mut bytes)).map_err(io)?;
-    if bytes.len() as u64 > limit_bytes {
-        return Err(too_long(bytes.len() as u64));
-    }
-    Ok(Some(bytes))
+    let bytes = file.read(0..size_bytes).map_err(|source| CheckpointError::Io { path: path.to_path_buf(), source })?;
+    Ok(Some(bytes.into_owned()))
 }
 
 /// A JSON object out of a small file; none if there is no such file.
@@ -92,16 +54,8 @@ pub(super) fn read_json_object(path: &Path) -> Result<Option<Value>, CheckpointE
 
 /// File names in a directory that end in `.extension`, sorted.
 pub(super) fn list(dir: &Path, extension: &str) -> Result<Vec<String>, CheckpointError> {
-    let io = |source| CheckpointError::Io { path: dir.to_path_buf(), source };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        if path.extension().is_some_and(|found| found == extension)
-            && let Some(name) = path.file_name().and_then(|name| name.to_str())
-        {
-            names.push(name.to_string());
-        }
-    }
+    let mut names = files::list(dir).map_err(|source| CheckpointError::Io { path: dir.to_path_buf(), source })?;
+    names.retain(|name| Path::new(name).extension().is_some_and(|found| found == extension));
     names.sort_unstable();
     Ok(names)
 }
@@ -114,6 +68,7 @@ pub(super) fn is_plain_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn only_plain_names_are_plain() {
@@ -141,9 +96,9 @@ mod tests {
     #[test]
     fn an_empty_file_maps_to_nothing() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let source = Source::open(file.path()).unwrap();
+        let source = open(file.path()).unwrap();
         source.release_pages();
-        assert!(source.bytes().is_empty());
+        assert!(source.size_bytes() == 0 && source.read(0..0).unwrap().is_empty());
         assert_eq!(source.path(), file.path());
     }
 }

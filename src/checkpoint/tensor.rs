@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::CheckpointError;
+use crate::files::Extent;
 
 /// The element types of model files. `Unread` ones are named in the error when such a tensor is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -32,6 +33,19 @@ pub enum Dtype {
     Unread(&'static str),
     /// A GGUF type number that is not known.
     UnknownGguf(u32),
+}
+
+impl Dtype {
+    /// Bytes of one number; of a type in blocks, of none.
+    pub(super) fn size_bytes(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 | Self::U64 => 8,
+            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
+            Self::F8E4m3 | Self::F8E8m0 | Self::I8 | Self::U8 => 1,
+            Self::Q4_0 | Self::Q4_1 | Self::Q8_0 | Self::Unread(_) | Self::UnknownGguf(_) => 0,
+        }
+    }
 }
 
 impl fmt::Display for Dtype {
@@ -69,7 +83,7 @@ pub struct TensorView<'a> {
     /// Slowest axis first, in GGUF too.
     pub shape: Vec<usize>,
     /// Little endian; empty for `Dtype::UnknownGguf`.
-    pub bytes: &'a [u8],
+    pub bytes: Extent<'a>,
 }
 
 /// A tensor as a header describes it, checked against the file's length.
@@ -80,8 +94,8 @@ pub struct TensorEntry {
     /// Slowest axis first.
     pub shape: Vec<usize>,
     /// Bytes of the file, from its start.
-    pub begin: usize,
-    pub end: usize,
+    pub begin: u64,
+    pub end: u64,
 }
 
 /// Numbers in a shape, if they can be counted.

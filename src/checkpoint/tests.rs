@@ -12,7 +12,7 @@ fn a_gguf_file_opens() {
     assert!(checkpoint.side_file("tokenizer.json").unwrap().is_none());
     assert_eq!(vector(&checkpoint, "norm", 2).unwrap(), [1.0, -2.0]);
     let view = checkpoint.tensor("norm").unwrap();
-    assert_eq!((view.name, view.dtype, view.shape, view.bytes.len()), ("norm", Dtype::F16, vec![2], 4));
+    assert_eq!((view.name, view.dtype, view.shape, view.bytes.size_bytes()), ("norm", Dtype::F16, vec![2], 4));
     assert_eq!(checkpoint.file_of("norm"), checkpoint.path());
 }
 

@@ -78,7 +78,7 @@ pub async fn run(args: DoctorArgs, device: &DeviceArgs) -> anyhow::Result<()> {
 fn model(out: &mut impl Write, path: PathBuf, format: CacheFormat) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::open(&path)?;
     let config = ModelConfig::from_checkpoint(&checkpoint)?;
-    let size: u64 = checkpoint.names().filter_map(|name| checkpoint.tensor(name)).map(|tensor| tensor.bytes.len() as u64).sum();
+    let size: u64 = checkpoint.names().filter_map(|name| checkpoint.tensor(name)).map(|tensor| tensor.bytes.size_bytes()).sum();
     let cache = config.cache_bytes_per_token(format);
     let facts = [
         ("file", path.display().to_string()),

@@ -1,12 +1,14 @@
-//! The engine's only use of clocks, so that a page can bring its own.
+//! The engine's only use of clocks.
+
+use web_time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment to measure from.
 #[derive(Clone, Copy)]
-pub(super) struct Moment(std::time::Instant);
+pub(super) struct Moment(Instant);
 
 impl Moment {
     pub fn now() -> Self {
-        Self(std::time::Instant::now())
+        Self(Instant::now())
     }
 
     pub fn secs(self) -> f64 {
@@ -16,6 +18,6 @@ impl Moment {
 
 /// Seconds since 1970, UTC.
 pub(crate) fn unix_secs() -> Option<i64> {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     i64::try_from(since.as_secs()).ok()
 }

@@ -3,16 +3,25 @@
 use std::path::{Path, PathBuf};
 
 use super::EngineError;
+use crate::files::is_file;
 
 /// The file name of the embedded default.
 pub const DEFAULT_MODEL: &str = "smollm2-135m-instruct-q4_1.gguf";
 
 /// Fathom's folder among the user's data, such as `~/.local/share/fathom`.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn user_data_dir() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "fathom").map(|dirs| dirs.data_dir().to_path_buf())
 }
 
+/// A tab has no folders.
+#[cfg(target_arch = "wasm32")]
+pub fn user_data_dir() -> Option<PathBuf> {
+    None
+}
+
 /// Fathom's folder for what can be made again, such as `~/.cache/fathom`.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn user_cache_dir() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "fathom").map(|dirs| dirs.cache_dir().to_path_buf())
 }
@@ -22,6 +31,7 @@ pub fn user_cache_dir() -> Option<PathBuf> {
 /// # Errors
 /// `NoDefaultModel`, which says where to put the file.
 pub fn default_model_path() -> Result<PathBuf, EngineError> {
+    // In a tab the page mounts it at `assets`.
     let program = std::env::current_exe().ok();
     let beside = program.as_deref().and_then(Path::parent);
     let data = user_data_dir();
@@ -37,7 +47,7 @@ fn candidates(beside: Option<&Path>, data: Option<&Path>) -> Vec<PathBuf> {
 }
 
 fn first_file(paths: &[PathBuf]) -> Option<PathBuf> {
-    paths.iter().find(|path| path.is_file()).cloned()
+    paths.iter().find(|path| is_file(path).unwrap_or(false)).cloned()
 }
 
 #[cfg(test)]

@@ -16,10 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
 
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use clock::unix_secs;
 pub use error::EngineError;
 pub use inside::{Candidate, LayerRouting, ModelInside, TokenInside};
-pub use locate::{DEFAULT_MODEL, default_model_path, user_cache_dir, user_data_dir};
+#[cfg(not(target_arch = "wasm32"))]
+pub use locate::user_cache_dir;
+pub use locate::{DEFAULT_MODEL, default_model_path, user_data_dir};
 pub use request::{Begun, Cancel, Event, Input, OpenEvent, Request, Stats, StopReason, Summary};
 
 use crate::checkpoint::Checkpoint;

@@ -52,15 +52,19 @@ impl Drop for Lease {
 }
 
 /// Memory of this machine that programs can use, in bytes.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn host_memory_bytes() -> Option<u64> {
-    if cfg!(target_arch = "wasm32") {
-        return None;
-    }
     let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
     let available = system.available_memory();
     let available = system.cgroup_limits().map_or(available, |limits| available.min(limits.free_memory.max(limits.total_memory / 2)));
     (available > 0).then_some(available)
+}
+
+/// A tab does not tell.
+#[cfg(target_arch = "wasm32")]
+pub fn host_memory_bytes() -> Option<u64> {
+    None
 }
 
 #[derive(Default)]

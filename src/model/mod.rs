@@ -138,6 +138,6 @@ fn weights_in(checkpoint: &Checkpoint, config: &ModelConfig) -> u64 {
         let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()).and_then(|n| n.parse::<usize>().ok());
         layer.is_some_and(|layer| layer >= config.layers)
     };
-    let bytes = |name: &str| checkpoint.tensor(name).map_or(0, |tensor| tensor.bytes.len() as u64);
+    let bytes = |name: &str| checkpoint.tensor(name).map_or(0, |tensor| tensor.bytes.size_bytes());
     checkpoint.names().filter(|name| !skipped(name)).map(bytes).sum()
 }

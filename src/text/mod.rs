@@ -18,6 +18,7 @@ pub use prompt::{special_tokens_from_tokenizer_config, template_from_tokenizer_c
 pub use reasoning::{Piece, ReasoningSplitter};
 pub use stop::StopStrings;
 pub use stream::StreamDecoder;
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use template::strftime;
 pub use template::{ChatTemplate, Message, RenderOptions, Role, SpecialTokens};
 pub use tokenizer::Tokenizer;

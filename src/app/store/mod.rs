@@ -2,12 +2,15 @@
 //! it takes it. Natively it is SQLite; without a disk, memory.
 
 mod memory;
+#[cfg(not(target_arch = "wasm32"))]
 mod schema;
+#[cfg(not(target_arch = "wasm32"))]
 mod sqlite;
 
 use std::path::{Path, PathBuf};
 
 pub use memory::MemoryStore;
+#[cfg(not(target_arch = "wasm32"))]
 pub use sqlite::{FILE, SqliteStore};
 
 use super::chat::{Chat, ChatHead, ChatSummary, Message};

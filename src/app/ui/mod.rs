@@ -10,6 +10,8 @@ mod keys;
 mod message;
 mod meters;
 mod models;
+#[cfg(not(target_arch = "wasm32"))]
+mod native_dialogs;
 mod palette;
 mod settings;
 mod sidebar;
@@ -22,7 +24,9 @@ use std::path::Path;
 use eframe::egui;
 use egui::{Align, Align2, Color32, Frame, Layout, Margin, Panel, RichText, Stroke, Ui, vec2};
 
-pub use dialogs::{Ask, Dialogs, NativeDialogs};
+pub use dialogs::{Ask, Dialogs};
+#[cfg(not(target_arch = "wasm32"))]
+pub use native_dialogs::NativeDialogs;
 
 use super::i18n::{self, Texts};
 use super::markdown::MarkdownCache;

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use pollster::block_on;
-
 use super::ModelInfo;
 use crate::engine::{Cancel, Engine, EngineError, Event, OpenEvent, OpenOptions, Request, Summary, default_model_path};
 use crate::gpu::KernelTime;
@@ -12,12 +10,12 @@ use crate::text::Message;
 pub trait Backend: Sized {
     /// What is wrong with a checkpoint that can be known without a device.
     fn check(model: Option<&Path>) -> Result<(), EngineError>;
-    fn open(options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError>;
+    async fn open(options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError>;
     fn info(&self) -> ModelInfo;
-    fn run(&mut self, request: Request, cancel: &Cancel, on_event: &mut dyn FnMut(Event)) -> Result<Summary, EngineError>;
+    async fn run(&mut self, request: Request, cancel: &Cancel, on_event: &mut dyn FnMut(Event)) -> Result<Summary, EngineError>;
     fn count(&self, messages: &[Message], thinking: Option<bool>) -> Result<usize, EngineError>;
     fn set_context(&mut self, context: Option<usize>) -> Result<(), EngineError>;
-    fn kernel_times(&mut self) -> Result<Option<Vec<KernelTime>>, EngineError>;
+    async fn kernel_times(&mut self) -> Result<Option<Vec<KernelTime>>, EngineError>;
     /// What broke the device, if something did.
     fn fault(&self) -> Option<String>;
 }
@@ -27,8 +25,8 @@ impl Backend for Engine {
         Self::check(model)
     }
 
-    fn open(options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError> {
-        block_on(Self::open(options, on_event))
+    async fn open(options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError> {
+        Self::open(options, on_event).await
     }
 
     fn info(&self) -> ModelInfo {
@@ -51,8 +49,8 @@ impl Backend for Engine {
         }
     }
 
-    fn run(&mut self, request: Request, cancel: &Cancel, on_event: &mut dyn FnMut(Event)) -> Result<Summary, EngineError> {
-        block_on(self.run(request, cancel, on_event))
+    async fn run(&mut self, request: Request, cancel: &Cancel, on_event: &mut dyn FnMut(Event)) -> Result<Summary, EngineError> {
+        self.run(request, cancel, on_event).await
     }
 
     fn count(&self, messages: &[Message], thinking: Option<bool>) -> Result<usize, EngineError> {
@@ -63,8 +61,8 @@ impl Backend for Engine {
         self.set_context(context)
     }
 
-    fn kernel_times(&mut self) -> Result<Option<Vec<KernelTime>>, EngineError> {
-        block_on(self.kernel_times())
+    async fn kernel_times(&mut self) -> Result<Option<Vec<KernelTime>>, EngineError> {
+        self.kernel_times().await
     }
 
     fn fault(&self) -> Option<String> {

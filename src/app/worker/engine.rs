@@ -1,20 +1,19 @@
-//! The native worker: one thread owns the engine, another reads and writes files. A panic, a lost device or memory that ran
-//! out ends an answer, never a thread: the engine is built anew from what it was opened with.
+//! The native worker: one thread owns the engine, another reads and writes files.
 
-use std::any::Any;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use pollster::block_on;
+
 use super::backend::Backend;
 use super::files::Files;
-use super::{Job, ModelInfo, Report, Ticket, Worker};
-use crate::engine::{Cancel, Engine, EngineError, Event, Input, OpenEvent, OpenOptions, Request};
-use crate::text::Message;
+use super::hall::{Hall, is_stale};
+use super::{Job, Report, Worker};
+use crate::engine::{Cancel, Engine};
 
 /// How long the end of the program waits for a step that still runs.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -66,7 +65,7 @@ impl EngineWorker {
         let own = Reports { sender, repaint };
         let mut worker = Self { engine: None, files: None, threads: vec![], reports, own: own.clone(), running: vec![] };
         let told = own.clone();
-        worker.engine = worker.begin("engine", move |jobs| Hall::<B>::new(told).work(&jobs));
+        worker.engine = worker.begin("engine", move |jobs| work::<B>(&jobs, &|report| told.send(report)));
         worker.files = worker.begin("files", move |jobs| Files::new(own, watched).work(&jobs));
         worker
     }
@@ -122,206 +121,13 @@ impl Drop for EngineWorker {
     }
 }
 
-/// What a panic said.
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("internal: {}; please report this", text.unwrap_or_else(|| "something unexpected".into()).replace('\n', " "))
-}
-
-/// Drops something whose drop may itself panic.
-fn drop_quietly<T>(thing: T) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(thing)));
-}
-
-/// The engine's thread.
-struct Hall<B> {
-    reports: Reports,
-    engine: Option<B>,
-    /// How the running engine was opened.
-    options: OpenOptions,
-}
-
-impl<B: Backend> Hall<B> {
-    fn new(reports: Reports) -> Self {
-        Self { reports, engine: None, options: OpenOptions::default() }
-    }
-
-    fn work(mut self, jobs: &Receiver<Job>) {
-        let mut queue = VecDeque::new();
-        while let Some(job) = next(&mut queue, jobs) {
-            // Only the newest count is of use.
-            let is_stale = matches!(job, Job::Count { .. }) && queue.iter().any(|other| matches!(other, Job::Count { .. }));
-            if is_stale {
-                continue;
-            }
-            let ticket = match &job {
-                Job::Open { ticket, .. } | Job::Answer { ticket, .. } => Some(*ticket),
-                _ => None,
-            };
-            let is_open = matches!(job, Job::Open { .. });
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.job(job))) {
-                let reason = panic_text(&*panic);
-                match ticket {
-                    Some(ticket) if is_open => {
-                        let kept = self.engine.is_some();
-                        self.reports.send(Report::OpenFailed { ticket, reason, kept });
-                    }
-                    ticket => self.rebuild(ticket, reason),
-                }
-            }
-        }
-        drop_quietly(self.engine.take());
-    }
-
-    fn job(&mut self, job: Job) {
-        match job {
-            Job::Open { ticket, options, cancel } => self.open(ticket, OpenOptions { cancel, ..options }),
-            Job::Unload => {
-                self.engine = None;
-                self.reports.send(Report::Unloaded);
-            }
-            Job::Answer { ticket, request, context, cancel } => self.answer(ticket, request, context, &cancel),
-            Job::Count { ticket, messages, thinking } => {
-                // What cannot be counted cannot be asked either; the question will tell why.
-                if let Some(Ok(tokens)) = self.engine.as_ref().map(|engine| engine.count(&messages, thinking)) {
-                    self.reports.send(Report::Counted { ticket, tokens });
-                }
-            }
-            Job::MeasureKernels => {
-                let times = self.engine.as_mut().map(Backend::kernel_times).and_then(Result::ok).flatten();
-                self.reports.send(Report::KernelTimes { times });
-                self.look_after();
-            }
-            Job::Scan { .. } | Job::Adapters { .. } | Job::Attach { .. } | Job::Read { .. } | Job::Write { .. } => {}
-        }
-    }
-
-    /// Opens a model. Where memory is known and suffices, the running one stays until the new one works. Else the new one's
-    /// headers are checked first, the old one makes room, and is opened again should the new one fail.
-    fn open(&mut self, ticket: Ticket, options: OpenOptions) {
-        let model = options.model.as_deref();
-        if let Err(error) = B::check(model) {
-            let kept = self.engine.is_some();
-            return self.reports.send(Report::OpenFailed { ticket, reason: error.to_string(), kept });
-        }
-        if let Some(beside) = self.beside(&options) {
-            match self.open_now(ticket, beside) {
-                Ok(engine) => return self.install(ticket, engine, options),
-                Err(error) if !error.is_out_of_memory() => return self.open_failed(ticket, &error),
-                Err(_) => {}
-            }
-        }
-        let had = self.engine.take().is_some();
-        match self.open_now(ticket, options.clone()) {
-            Ok(engine) => self.install(ticket, engine, options),
-            Err(error) => {
-                if had {
-                    let again = OpenOptions { cancel: Cancel::default(), ..self.options.clone() };
-                    self.engine = B::open(again, &mut |_| ()).ok();
-                }
-                self.open_failed(ticket, &error);
-            }
-        }
-    }
-
-    /// How to open a model beside the running one, if that can be tried: a limit that is set holds for both together.
-    fn beside(&self, options: &OpenOptions) -> Option<OpenOptions> {
-        let info = self.engine.as_ref()?.info();
-        info.memory_limit_bytes?;
-        let mut beside = options.clone();
-        if let Some(limit) = options.gpu.memory_bytes {
-            beside.gpu.memory_bytes = Some(limit.checked_sub(info.held_bytes).filter(|&rest| rest > 0)?);
-        }
-        Some(beside)
-    }
-
-    fn open_now(&self, ticket: Ticket, options: OpenOptions) -> Result<B, EngineError> {
-        let on_event = &mut |event: OpenEvent| match event {
-            OpenEvent::TurnedOff(what) => self.reports.send(Report::TurnedOff { ticket, what: what.to_string() }),
-            OpenEvent::Device(_) => {}
-            OpenEvent::Load(progress) => self.reports.send(Report::Loading { ticket, progress }),
-        };
-        B::open(options, on_event)
-    }
-
-    fn install(&mut self, ticket: Ticket, engine: B, options: OpenOptions) {
-        let model = Box::new(engine.info());
-        if let Some(old) = self.engine.replace(engine) {
-            drop_quietly(old);
-        }
-        self.options = OpenOptions { cancel: Cancel::default(), ..options };
-        self.reports.send(Report::Opened { ticket, model });
-    }
-
-    fn open_failed(&self, ticket: Ticket, error: &EngineError) {
-        let kept = self.engine.is_some();
-        self.reports.send(match error {
-            EngineError::Cancelled => Report::OpenCancelled { ticket, kept },
-            error => Report::OpenFailed { ticket, reason: error.to_string(), kept },
-        });
-    }
-
-    fn answer(&mut self, ticket: Ticket, request: Request, context: Option<usize>, cancel: &Cancel) {
-        let failed = |reason: String| Report::Answer { ticket, event: Event::Failed(reason) };
-        let Some(engine) = &mut self.engine else {
-            return self.reports.send(failed("no model is open: choose one".into()));
-        };
-        let before = engine.info().context;
-        let sized = engine.set_context(context.or(self.options.context));
-        let now = engine.info().context;
-        if now != before {
-            self.reports.send(Report::Context { context: now });
-        }
-        if let Err(error) = sized {
-            self.reports.send(failed(error.to_string()));
-            return self.look_after();
-        }
-        let (input, thinking) = (request.input.clone(), request.thinking);
-        let reports = &self.reports;
-        let result = engine.run(request, cancel, &mut |event| match event {
-            // What went wrong decides what is told.
-            Event::Failed(_) => {}
-            event => reports.send(Report::Answer { ticket, event }),
-        });
-        let held_bytes = engine.info().held_bytes;
-        reports.send(Report::Memory { held_bytes });
-        match result {
-            Ok(_) => {}
-            Err(EngineError::PromptTooLong { tokens, context }) if matches!(input, Input::Chat(_)) => {
-                let Input::Chat(messages) = input else { return };
-                let drop = surplus(engine, &messages, thinking, context);
-                reports.send(Report::TooLong { ticket, tokens, context, drop });
-            }
-            Err(error) if engine.fault().is_some() => self.rebuild(Some(ticket), error.to_string()),
-            Err(error) => reports.send(failed(error.to_string())),
-        }
-    }
-
-    /// Builds the engine anew if its device broke.
-    fn look_after(&mut self) {
-        if let Some(reason) = self.engine.as_ref().and_then(Backend::fault) {
-            self.rebuild(None, reason);
-        }
-    }
-
-    fn rebuild(&mut self, ticket: Option<Ticket>, reason: String) {
-        let Some(broken) = self.engine.take() else {
-            if let Some(ticket) = ticket {
-                self.reports.send(Report::Answer { ticket, event: Event::Failed(reason) });
-            }
-            return;
-        };
-        self.reports.send(Report::Broken { ticket, reason });
-        drop_quietly(broken);
-        let options = self.options.clone();
-        let opened = catch_unwind(AssertUnwindSafe(|| B::open(options, &mut |_| ()).map_err(|error| error.to_string())));
-        match opened.unwrap_or_else(|panic| Err(panic_text(&*panic))) {
-            Ok(engine) => {
-                let model: Box<ModelInfo> = Box::new(engine.info());
-                self.engine = Some(engine);
-                self.reports.send(Report::Rebuilt { model });
-            }
-            Err(reason) => self.reports.send(Report::RebuildFailed { reason }),
+/// The engine's thread: one job after another, until the worker is gone.
+fn work<B: Backend>(jobs: &Receiver<Job>, tell: &dyn Fn(Report)) {
+    let mut hall = Hall::<B>::new(tell);
+    let mut queue = VecDeque::new();
+    while let Some(job) = next(&mut queue, jobs) {
+        if !is_stale(&job, queue.iter()) {
+            block_on(hall.work(job));
         }
     }
 }
@@ -337,24 +143,5 @@ fn next(queue: &mut VecDeque<Job>, jobs: &Receiver<Job>) -> Option<Job> {
             Err(std::sync::mpsc::TryRecvError::Empty) => return queue.pop_front(),
             Err(std::sync::mpsc::TryRecvError::Disconnected) => return None,
         }
-    }
-}
-
-/// How many of the oldest messages, the instructions apart, must be left out so that the rest fits with room for an answer.
-/// As many as there are before the last question, if even that is too long; 0 if the last question alone does not fit at all.
-fn surplus<B: Backend>(engine: &B, messages: &[Message], thinking: Option<bool>, context: usize) -> usize {
-    let system = messages.iter().take_while(|message| message.role == crate::text::Role::System).count();
-    let (kept, turns) = messages.split_at(system);
-    let room = crate::app::ROOM_TOKENS.min(context / 4);
-    let tokens = |drop: usize| {
-        let rest: Vec<Message> = kept.iter().chain(&turns[drop..]).cloned().collect();
-        engine.count(&rest, thinking).unwrap_or(usize::MAX)
-    };
-    // A conversation begins with a question.
-    let starts: Vec<usize> = (1..turns.len()).filter(|&at| turns[at].role == crate::text::Role::User).collect();
-    let first = starts.partition_point(|&start| tokens(start) > context - room);
-    match starts.get(first).or(starts.last()) {
-        Some(&start) if tokens(start) <= context => start,
-        _ => 0,
     }
 }

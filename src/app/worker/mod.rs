@@ -2,13 +2,17 @@
 //! engine and one for files; tests use [`ScriptedWorker`]; a page will bring its own.
 
 mod backend;
+#[cfg(not(target_arch = "wasm32"))]
 mod engine;
+#[cfg(not(target_arch = "wasm32"))]
 mod files;
+mod hall;
 mod scripted;
 
 use std::path::PathBuf;
 
-pub use engine::EngineWorker;
+#[cfg(not(target_arch = "wasm32"))]
+pub use engine::{EngineWorker, Repaint};
 pub use scripted::{Script, ScriptedWorker};
 
 use super::chat::Attachment;

@@ -47,7 +47,7 @@ impl Backend for Fake {
         }
     }
 
-    fn open(options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError> {
+    async fn open(options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError> {
         let name = name(&options);
         let load = |done_bytes| OpenEvent::Load(crate::model::LoadProgress { done_bytes, total_bytes: 100 });
         match name.as_str() {
@@ -75,7 +75,7 @@ impl Backend for Fake {
         ModelInfo { name: self.name.clone(), context: self.context.unwrap_or(100), memory_limit_bytes, ..info }
     }
 
-    fn run(&mut self, request: Request, cancel: &Cancel, on_event: &mut dyn FnMut(Event)) -> Result<Summary, EngineError> {
+    async fn run(&mut self, request: Request, cancel: &Cancel, on_event: &mut dyn FnMut(Event)) -> Result<Summary, EngineError> {
         let Input::Chat(messages) = &request.input else { panic!("a chat") };
         let tokens = self.count(messages, None)?;
         if tokens > self.info().context {
@@ -119,7 +119,7 @@ impl Backend for Fake {
         Ok(())
     }
 
-    fn kernel_times(&mut self) -> Result<Option<Vec<KernelTime>>, EngineError> {
+    async fn kernel_times(&mut self) -> Result<Option<Vec<KernelTime>>, EngineError> {
         Ok(Some(vec![]))
     }
 

@@ -47,10 +47,10 @@ fn metadata_and_tensors() {
     assert_eq!(metadata.get("nested"), Some(&GgufValue::Array(nested)));
     let [f, k, later, q] = tensors.try_into().unwrap();
     assert_eq!((f.name.as_str(), f.dtype, &f.shape[..]), ("f", Dtype::F32, &[2, 3][..]));
-    assert_eq!(bytes[f.begin..f.end], [1; 24]);
-    assert_eq!((k.dtype, bytes[k.begin..k.end].to_vec()), (Dtype::Unread("Q6_K"), vec![3; 210]));
+    assert_eq!(bytes[f.begin as usize..f.end as usize], [1; 24]);
+    assert_eq!((k.dtype, bytes[k.begin as usize..k.end as usize].to_vec()), (Dtype::Unread("Q6_K"), vec![3; 210]));
     assert_eq!((later.dtype, later.end - later.begin), (Dtype::UnknownGguf(99), 0));
-    assert_eq!((q.dtype, &q.shape[..], bytes[q.begin..q.end].to_vec()), (Dtype::Q4_0, &[1, 2, 64][..], vec![2; 72]));
+    assert_eq!((q.dtype, &q.shape[..], bytes[q.begin as usize..q.end as usize].to_vec()), (Dtype::Q4_0, &[1, 2, 64][..], vec![2; 72]));
 }
 
 #[test]
@@ -180,7 +180,7 @@ proptest! {
         for file in [&file[..], &file[..cut.index(file.len())]] {
             if let Ok(parsed) = parse(file) {
                 for entry in parsed.tensors {
-                    prop_assert!(file.get(entry.begin..entry.end).is_some());
+                    prop_assert!(file.get(entry.begin as usize..entry.end as usize).is_some());
                 }
             }
         }

@@ -29,10 +29,10 @@ fn entries_are_sorted_and_placed() {
     let entries = parse(&file).unwrap();
     assert_eq!(entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["a", "b", "empty", "nibbles", "scalar"]);
     assert_eq!((entries[0].dtype, &entries[0].shape[..]), (Dtype::F32, &[1][..]));
-    assert_eq!(file[entries[0].begin..entries[0].end], [2; 4]);
-    assert_eq!(file[entries[1].begin..entries[1].end], [1; 12]);
+    assert_eq!(file[entries[0].begin as usize..entries[0].end as usize], [2; 4]);
+    assert_eq!(file[entries[1].begin as usize..entries[1].end as usize], [1; 12]);
     assert_eq!(entries[3].dtype, Dtype::Unread("F4"));
-    assert_eq!(file[entries[4].begin..entries[4].end], [3; 8]);
+    assert_eq!(file[entries[4].begin as usize..entries[4].end as usize], [3; 8]);
 }
 
 #[test]
@@ -143,7 +143,7 @@ proptest! {
         }
         for file in [&file[..], &file[..cut.index(file.len())]] {
             for entry in parse(file).unwrap_or_default() {
-                prop_assert!(file.get(entry.begin..entry.end).is_some());
+                prop_assert!(file.get(entry.begin as usize..entry.end as usize).is_some());
             }
         }
     }

@@ -9,7 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     for entry in parsed.tensors {
-        assert!(bytes.get(entry.begin..entry.end).is_some(), "{entry:?} in {} bytes", bytes.len());
+        assert!(bytes.get(entry.begin as usize..entry.end as usize).is_some(), "{entry:?} in {} bytes", bytes.len());
     }
     for key in parsed.metadata.keys() {
         let _ = (parsed.metadata.str(key), parsed.metadata.u32(key), parsed.metadata.f32(key), parsed.metadata.bool(key));
