@@ -1,5 +1,7 @@
 //! Models on this machine: what a header says of one, and whether it fits, before it is loaded.
 
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +12,7 @@ use crate::kernels::CacheFormat;
 use crate::model::ModelConfig;
 
 /// A model that was found.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ModelEntry {
     pub model: ModelRef,
     pub path: PathBuf,
@@ -20,12 +22,12 @@ pub struct ModelEntry {
 }
 
 /// What can be told of a model without loading it.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ModelHeader {
     /// `model_type` of the config.
     pub architecture: String,
     /// `GGUF` or `safetensors`.
-    pub layout: &'static str,
+    pub layout: Cow<'static, str>,
     /// The formats of its matrices, most bytes first, such as `Q4_1`.
     pub formats: String,
     pub weight_bytes: u64,
@@ -156,7 +158,7 @@ pub fn header(path: &Path) -> Result<ModelHeader, String> {
             .and_then(|gguf| gguf.str("general.architecture").ok().flatten())
             .unwrap_or(&config.model_type)
             .to_string(),
-        layout: if is_gguf { "GGUF" } else { "safetensors" },
+        layout: Cow::Borrowed(if is_gguf { "GGUF" } else { "safetensors" }),
         formats,
         weight_bytes,
         cache_bytes_per_token: config.cache_bytes_per_token(CacheFormat::default()),
@@ -186,7 +188,7 @@ mod tests {
         let names: Vec<&str> = found.iter().filter(|entry| entry.model != ModelRef::Default).map(|entry| entry.name.as_str()).collect();
         assert_eq!(names, ["tiny", "broken"], "each once, recent ones first");
         let tiny = found.iter().find(|entry| entry.name == "tiny").unwrap().header.clone().unwrap();
-        assert_eq!((tiny.architecture.as_str(), tiny.layout, tiny.formats.as_str()), ("deepseek_v2", "safetensors", "BF16"));
+        assert_eq!((tiny.architecture.as_str(), &*tiny.layout, tiny.formats.as_str()), ("deepseek_v2", "safetensors", "BF16"));
         assert!(tiny.weight_bytes > 100_000 && tiny.experts.is_some(), "{tiny:?}");
         let broken = found.iter().find(|entry| entry.name == "broken").unwrap();
         assert!(broken.header.as_ref().unwrap_err().contains("broken.gguf"), "{:?}", broken.header);
@@ -196,7 +198,7 @@ mod tests {
     fn a_fit_counts_weights_cache_and_overhead() {
         let header = ModelHeader {
             architecture: "deepseek_v2".into(),
-            layout: "GGUF",
+            layout: "GGUF".into(),
             formats: "Q4_0".into(),
             weight_bytes: 1 << 30,
             cache_bytes_per_token: 1 << 16,

@@ -34,7 +34,7 @@ pub use answer::{Answering, ContextUse, Phase, TooLong};
 pub use chat::{Attachment, Chat, ChatHead, ChatSummary, Draft, Message, MessageState};
 pub use command::{Command, Format};
 pub use ids::{ChatId, MessageId};
-pub use library::{Fit, ModelEntry, ModelHeader};
+pub use library::{Fit, ModelEntry, ModelHeader, scan};
 pub use notice::{Notice, NoticeId};
 pub use settings::{ChatSettings, Language, ModelRef, Preset, RECENT_MODELS, Settings, Theme, Thinking, ZOOM};
 

@@ -122,6 +122,7 @@ impl App {
                     }
                 }
             }
+            Report::Downloading { .. } | Report::Space { .. } | Report::Added { .. } | Report::Removed { .. } => {}
         }
     }
 

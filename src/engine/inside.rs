@@ -3,9 +3,10 @@
 use crate::kernels::CacheFormat;
 use crate::model::{ModelConfig, Seen};
 use crate::text::Tokenizer;
+use serde::{Deserialize, Serialize};
 
 /// How one new token came about; told after the text that it completes, for a request with `watch`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TokenInside {
     pub id: u32,
     /// The token by itself, control tokens written out; bytes that are no whole character become U+FFFD.
@@ -40,7 +41,7 @@ impl TokenInside {
 }
 
 /// A token that could have come.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Candidate {
     pub id: u32,
     /// As [`TokenInside::text`].
@@ -49,7 +50,7 @@ pub struct Candidate {
 }
 
 /// What a router chose for one token.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LayerRouting {
     pub layer: usize,
     /// Routed experts and the weights that their outputs get, ascending by expert; shared experts are not listed.
@@ -68,7 +69,7 @@ impl LayerRouting {
 }
 
 /// The shape of a model, and what its cache holds a token.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ModelInside {
     pub layers: usize,
     /// Layers that have a router, ascending.

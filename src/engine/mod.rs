@@ -12,6 +12,7 @@ mod language;
 mod locate;
 mod request;
 
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
@@ -42,7 +43,8 @@ const USUAL_CONTEXT: usize = 8192;
 const LEAST_CONTEXT: usize = 256;
 
 /// What to open, and where.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct OpenOptions {
     /// A directory, a GGUF or a safetensors file; without it the embedded default.
     pub model: Option<PathBuf>,
@@ -56,6 +58,7 @@ pub struct OpenOptions {
     /// What the latent cache keeps its numbers in.
     pub cache: CacheFormat,
     /// Gives up while weights are loaded.
+    #[serde(skip)]
     pub cancel: Cancel,
 }
 

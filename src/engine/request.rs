@@ -13,7 +13,7 @@ use crate::sampler::Sampling;
 use crate::text::Message;
 
 /// What to continue.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Input {
     /// A conversation, written as the checkpoint's chat template says.
     Chat(Vec<Message>),
@@ -24,26 +24,33 @@ pub enum Input {
 }
 
 /// One answer wanted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     pub input: Input,
+    #[serde(default)]
     pub sampling: Sampling,
     /// The most new tokens; without it the context is the limit.
+    #[serde(default)]
     pub max_tokens: Option<usize>,
     /// The answer ends before the first of these strings. They are not looked for in reasoning.
+    #[serde(default)]
     pub stop: Vec<String>,
     /// Goes on after tokens that end an answer.
+    #[serde(default)]
     pub ignore_eos: bool,
     /// Asks the template for reasoning or for none; without it the template decides.
+    #[serde(default)]
     pub thinking: Option<bool>,
     /// What the answer to a chat has written already and goes on after; events and summary tell only what is new.
+    #[serde(default)]
     pub begun: Option<Begun>,
     /// Tells of every new token how it came about, as [`Event::Inside`].
+    #[serde(default)]
     pub watch: bool,
 }
 
 /// The beginning of an answer, as [`Summary`] parts it.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Begun {
     pub reasoning: String,
     pub text: String,
@@ -76,7 +83,7 @@ pub enum OpenEvent {
 }
 
 /// What happens while a request runs. The last one is `Done` or `Failed`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Event {
     /// Prompt tokens processed so far, reused ones included.
     Prefill {
@@ -100,7 +107,7 @@ pub enum Event {
 }
 
 /// Why an answer ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum StopReason {
     /// The model ended it.
     Eos,
@@ -141,7 +148,7 @@ fn rate(count: usize, secs: f64) -> f64 {
 }
 
 /// A finished request.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Summary {
     pub stop: StopReason,
     /// All new ids, the one that ended the answer included.

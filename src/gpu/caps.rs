@@ -1,10 +1,11 @@
 //! What a device can do, decided once at start.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// An optional ability that kernels may lean on, each with a kill switch.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Feature {
     Subgroups,
     F16,
@@ -25,7 +26,7 @@ impl fmt::Display for Feature {
 }
 
 /// The kill switches: `--disable subgroups,f16,coop,images`.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Disabled(pub Vec<Feature>);
 
 impl FromStr for Disabled {
@@ -44,7 +45,7 @@ impl FromStr for Disabled {
 }
 
 /// Abilities and limits of one opened device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Caps {
     pub adapter: String,
     pub backend: String,

@@ -1,11 +1,13 @@
 //! Choosing an adapter and opening it with the highest limits it gives.
 
 use super::{Caps, Disabled, Feature, Gpu, GpuError, Inner, lock, memory, pipelines, recording};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// What the user may say about the device.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct GpuOptions {
     /// Part of an adapter's name, or its index in `fathom doctor`'s list.
     pub adapter: Option<String>,
@@ -19,7 +21,7 @@ pub struct GpuOptions {
 }
 
 /// One line of `fathom doctor`'s adapter list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AdapterSummary {
     pub name: String,
     pub backend: String,
@@ -98,6 +100,14 @@ fn choose(found: Vec<wgpu::Adapter>, options: &GpuOptions) -> Result<wgpu::Adapt
     found.into_iter().nth(index).ok_or(GpuError::NoAdapter { backend })
 }
 
+/// The least and most lanes of a subgroup, where the device was asked for them.
+#[cfg(target_arch = "wasm32")]
+fn subgroup_sizes() -> Option<[u32; 2]> {
+    let sizes = js_sys::Reflect::get(&js_sys::global(), &"fathomSubgroups".into()).ok()?;
+    let size = |name: &str| js_sys::Reflect::get(&sizes, &name.into()).ok()?.as_f64().map(|size| size as u32);
+    Some([size("min")?, size("max")?])
+}
+
 impl Gpu {
     /// Opens the best adapter (or the one asked for) with everything it offers and the user allows.
     pub async fn open(options: &GpuOptions) -> Result<Self, GpuError> {
@@ -147,25 +157,31 @@ impl Gpu {
             }
         });
 
+        // wgpu maps no subgroups of a browser's: the page asks for them (`web/page/subgroups.js`) and leaves their sizes.
+        #[cfg(target_arch = "wasm32")]
+        let subgroups = subgroup_sizes().filter(|_| allowed(Feature::Subgroups));
+        #[cfg(not(target_arch = "wasm32"))]
+        let subgroups = features.contains(wgpu::Features::SUBGROUP).then_some([info.subgroup_min_size, info.subgroup_max_size]);
+        let [subgroup_min, subgroup_max] = subgroups.unwrap_or_default();
+
         let is_cpu = info.device_type == wgpu::DeviceType::Cpu;
         let caps = Caps {
             adapter: info.name.clone(),
             backend: info.backend.to_string(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
             is_cpu,
-            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            subgroups: subgroups.is_some(),
             f16: features.contains(wgpu::Features::SHADER_F16),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             timestamp_period_ns: queue.get_timestamp_period(),
             images: is_cpu
                 && allowed(Feature::Images)
-                && features.contains(wgpu::Features::SUBGROUP)
-                && info.subgroup_min_size >= 8
+                && subgroup_min >= 8
                 && limits.max_storage_textures_per_shader_stage >= 8
                 && limits.max_texture_dimension_2d as usize >= super::tensor::IMAGE_WIDTH,
             max_image_rows: limits.max_texture_dimension_2d,
-            subgroup_min: info.subgroup_min_size,
-            subgroup_max: info.subgroup_max_size,
+            subgroup_min,
+            subgroup_max,
             // A binding is addressed with 32-bit byte offsets by many drivers; whole slabs of 2 GiB are plenty.
             max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(2 << 30),
             max_buffer_bytes: limits.max_buffer_size,

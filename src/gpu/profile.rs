@@ -1,6 +1,8 @@
 //! GPU time of every dispatch, by timestamp queries.
 
 use super::{Gpu, GpuError, Recording};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// What one dispatch of a recording took.
@@ -12,9 +14,9 @@ pub struct Timing {
 }
 
 /// What all dispatches of one kernel in a recording took.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct KernelTime {
-    pub kernel: &'static str,
+    pub kernel: Cow<'static, str>,
     pub dispatches: usize,
     pub secs: f64,
 }
@@ -29,7 +31,7 @@ impl Gpu {
         let mut kernels: BTreeMap<&str, KernelTime> = BTreeMap::new();
         for (step, timing) in recording.plan().zip(timings) {
             let kernel = step.kernel;
-            let time = kernels.entry(kernel).or_insert(KernelTime { kernel, dispatches: 0, secs: 0.0 });
+            let time = kernels.entry(kernel).or_insert(KernelTime { kernel: Cow::Borrowed(kernel), dispatches: 0, secs: 0.0 });
             time.dispatches += 1;
             time.secs += timing.secs;
         }

@@ -3,6 +3,7 @@
 use super::weight::BLOCK_COLS;
 use crate::gpu::{Element, Gpu, GpuError, Launch, Part, Program, Storage, Tensor};
 use crate::wgsl;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
@@ -17,7 +18,7 @@ const APPEND_Q8: Part = wgsl!("parts/append_q8.wgsl");
 const MAX_BLOCKS: usize = 256;
 
 /// What a number of the latent cache is kept in.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum CacheFormat {
     F32,
     #[default]

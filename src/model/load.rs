@@ -4,10 +4,11 @@ use super::ModelError;
 use crate::checkpoint::{Checkpoint, CheckpointError, Matrix, Scale, WeightFormat, vector};
 use crate::gpu::{Gpu, Tensor};
 use crate::kernels::Weight;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// How far a load is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct LoadProgress {
     pub done_bytes: u64,
     pub total_bytes: u64,
@@ -18,7 +19,8 @@ const PIECE_BYTES: usize = 4 << 20;
 /// Bytes written before we wait for the device, so that staging memory stays small.
 const SETTLE_BYTES: u64 = 64 << 20;
 
-/// Lets whoever polls come between two pieces: a load can be given up there, and a page can draw.
+/// Lets whoever polls come between two pieces: a load can be given up there.
+#[cfg(not(target_arch = "wasm32"))]
 async fn breathe() {
     let mut has_rested = false;
     let rest = |context: &mut std::task::Context<'_>| {
@@ -29,6 +31,12 @@ async fn breathe() {
         std::task::Poll::Pending
     };
     std::future::poll_fn(rest).await;
+}
+
+/// Lets the browser hand out messages between two pieces: a load can be given up there.
+#[cfg(target_arch = "wasm32")]
+async fn breathe() {
+    gloo_timers::future::TimeoutFuture::new(0).await;
 }
 
 /// What a stored weight is made of, from the top row down.

@@ -134,16 +134,16 @@ pub fn inside(theme: Theme) -> Stage {
         ("moe_route", 26, 0.3e-3),
         ("sample", 1, 0.1e-3),
     ];
-    stage.app.kernel_times = Some(kernels.map(|(kernel, dispatches, secs)| KernelTime { kernel, dispatches, secs }).to_vec());
+    stage.app.kernel_times = Some(kernels.map(|(kernel, dispatches, secs)| KernelTime { kernel: kernel.into(), dispatches, secs }).to_vec());
     stage
 }
 
 /// What a scan of this machine found.
 pub fn models(stage: &mut Stage) {
-    let entry = |name: &str, architecture: &str, layout, formats: &str, mib: u64, experts| {
+    let entry = |name: &str, architecture: &str, layout: &'static str, formats: &str, mib: u64, experts| {
         let header = ModelHeader {
             architecture: architecture.to_owned(),
-            layout,
+            layout: layout.into(),
             formats: formats.to_owned(),
             weight_bytes: mib << 20,
             cache_bytes_per_token: 60 << 10,

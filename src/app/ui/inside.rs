@@ -418,7 +418,7 @@ fn kernels(ui: &mut Ui, app: &App, view: &mut View) {
         let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 17.0), Sense::hover());
         let ground = Rect::from_min_size(rect.min + vec2(0.0, 1.0), vec2(rect.width() * share, 15.0));
         ui.painter().rect_filled(ground, 3.0, palette.accent_soft);
-        ui.painter().text(rect.left_center() + vec2(5.0, 0.0), Align2::LEFT_CENTER, time.kernel, theme::tiny(), palette.text_weak);
+        ui.painter().text(rect.left_center() + vec2(5.0, 0.0), Align2::LEFT_CENTER, &*time.kernel, theme::tiny(), palette.text_weak);
         let ms = format!("{:.3} ms  ×{}", time.secs * 1000.0, time.dispatches);
         ui.painter().text(rect.right_center() - vec2(5.0, 0.0), Align2::RIGHT_CENTER, &ms, theme::tiny(), palette.text_faint);
         response.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::Label, true, format!("{} {ms}", time.kernel)));

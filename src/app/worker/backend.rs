@@ -7,6 +7,7 @@ use crate::engine::{Cancel, Engine, EngineError, Event, OpenEvent, OpenOptions, 
 use crate::gpu::KernelTime;
 use crate::text::Message;
 
+#[allow(async_fn_in_trait, reason = "its futures stay on the thread that made them")]
 pub trait Backend: Sized {
     /// What is wrong with a checkpoint that can be known without a device.
     fn check(model: Option<&Path>) -> Result<(), EngineError>;

@@ -94,10 +94,7 @@ impl Worker for EngineWorker {
             let surplus = self.running.len().saturating_sub(32);
             self.running.drain(..surplus);
         }
-        let thread = match job {
-            Job::Open { .. } | Job::Unload | Job::Answer { .. } | Job::Count { .. } | Job::MeasureKernels => &self.engine,
-            Job::Scan { .. } | Job::Adapters { .. } | Job::Attach { .. } | Job::Read { .. } | Job::Write { .. } => &self.files,
-        };
+        let thread = if job.is_for_engine() { &self.engine } else { &self.files };
         if let Some(thread) = thread {
             // A thread ends only with the worker.
             let _ = thread.send(job);

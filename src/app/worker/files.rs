@@ -78,7 +78,7 @@ impl Files {
                 let result = guarded(|| write_whole(&path, &bytes));
                 self.reports.send(Report::Written { ticket, path, result });
             }
-            Job::Open { .. } | Job::Unload | Job::Answer { .. } | Job::Count { .. } | Job::MeasureKernels => {}
+            _ => {}
         }
     }
 }

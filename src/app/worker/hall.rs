@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use super::backend::Backend;
 use super::{Job, ModelInfo, Report, Ticket};
-use crate::engine::{Cancel, EngineError, Event, Input, OpenEvent, OpenOptions, Request};
+use crate::engine::{Cancel, Engine, EngineError, Event, Input, OpenEvent, OpenOptions, Request};
 use crate::text::Message;
 
 /// What a panic said.
@@ -32,12 +32,12 @@ fn drop_quietly<T>(thing: T) {
 }
 
 /// Whether a job is of no use any more: of counts only the newest is.
-pub(super) fn is_stale<'a>(job: &Job, mut later: impl Iterator<Item = &'a Job>) -> bool {
+pub fn is_stale<'a>(job: &Job, mut later: impl Iterator<Item = &'a Job>) -> bool {
     matches!(job, Job::Count { .. }) && later.any(|other| matches!(other, Job::Count { .. }))
 }
 
 /// An engine and how it is asked.
-pub(super) struct Hall<'a, B> {
+pub struct Hall<'a, B: Backend = Engine> {
     tell: &'a dyn Fn(Report),
     engine: Option<B>,
     /// How the running engine was opened.
@@ -45,6 +45,7 @@ pub(super) struct Hall<'a, B> {
 }
 
 impl<'a, B: Backend> Hall<'a, B> {
+    /// Without an engine yet; reports go to `tell`.
     pub fn new(tell: &'a dyn Fn(Report)) -> Self {
         Self { tell, engine: None, options: OpenOptions::default() }
     }
@@ -89,7 +90,7 @@ impl<'a, B: Backend> Hall<'a, B> {
                 (self.tell)(Report::KernelTimes { times });
                 self.look_after().await;
             }
-            Job::Scan { .. } | Job::Adapters { .. } | Job::Attach { .. } | Job::Read { .. } | Job::Write { .. } => {}
+            _ => {}
         }
     }
 
@@ -243,7 +244,7 @@ fn surplus<B: Backend>(engine: &B, messages: &[Message], thinking: Option<bool>,
     }
 }
 
-impl<B> Drop for Hall<'_, B> {
+impl<B: Backend> Drop for Hall<'_, B> {
     fn drop(&mut self) {
         drop_quietly(self.engine.take());
     }

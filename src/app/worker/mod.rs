@@ -9,10 +9,12 @@ mod files;
 mod hall;
 mod scripted;
 
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use engine::{EngineWorker, Repaint};
+pub use hall::{Hall, is_stale};
 pub use scripted::{Script, ScriptedWorker};
 
 use super::chat::Attachment;
@@ -24,16 +26,17 @@ use crate::sampler::Sampling;
 use crate::text::Message;
 
 /// Ties reports to their job.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
 
 /// What the app asks for. Jobs for the engine run one after another, those for files beside them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Job {
     /// Opens a model; the running one stays until the new one is known to work.
     Open {
         ticket: Ticket,
         options: OpenOptions,
+        #[serde(skip)]
         cancel: Cancel,
     },
     Unload,
@@ -42,6 +45,7 @@ pub enum Job {
         ticket: Ticket,
         request: Request,
         context: Option<usize>,
+        #[serde(skip)]
         cancel: Cancel,
     },
     /// Counts the tokens of a conversation, in the context's words.
@@ -78,10 +82,30 @@ pub enum Job {
         path: PathBuf,
         bytes: Vec<u8>,
     },
+    /// Asks how much of the browser's storage is taken; in a tab only, as those below.
+    Space {
+        ticket: Ticket,
+    },
+    /// Asks the browser to keep what is stored.
+    Persist {
+        ticket: Ticket,
+    },
+    /// Deletes a stored model.
+    RemoveModel {
+        ticket: Ticket,
+        path: PathBuf,
+    },
+}
+
+impl Job {
+    /// Whether it waits its turn at the engine; else it is about files.
+    pub fn is_for_engine(&self) -> bool {
+        matches!(self, Self::Open { .. } | Self::Unload | Self::Answer { .. } | Self::Count { .. } | Self::MeasureKernels)
+    }
 }
 
 /// What happened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Report {
     /// An ability that the self-test turned off, in words.
     TurnedOff {
@@ -91,6 +115,13 @@ pub enum Report {
     Loading {
         ticket: Ticket,
         progress: LoadProgress,
+    },
+    /// Bytes of a model on their way into the browser's storage; loading comes after.
+    Downloading {
+        ticket: Ticket,
+        done_bytes: u64,
+        /// None where the server does not tell.
+        total_bytes: Option<u64>,
     },
     Opened {
         ticket: Ticket,
@@ -169,6 +200,31 @@ pub enum Report {
         path: PathBuf,
         result: Result<(), String>,
     },
+    Space {
+        ticket: Ticket,
+        space: StorageSpace,
+    },
+    /// Files of the user's are stored and can be opened by this path.
+    Added {
+        ticket: Ticket,
+        result: Result<PathBuf, String>,
+    },
+    Removed {
+        ticket: Ticket,
+        path: PathBuf,
+        result: Result<(), String>,
+    },
+}
+
+/// What a browser lets a tab store.
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StorageSpace {
+    pub usage_bytes: u64,
+    pub quota_bytes: u64,
+    /// The browser keeps it until the user deletes it.
+    pub persisted: bool,
+    /// Why nothing can be stored, if so.
+    pub denied: Option<String>,
 }
 
 /// Does jobs elsewhere.
@@ -180,7 +236,7 @@ pub trait Worker {
 }
 
 /// A model that is ready to answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ModelInfo {
     /// What was opened.
     pub path: PathBuf,
