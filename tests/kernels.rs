@@ -120,8 +120,15 @@ fn every_case_with_subgroups_and_buffers() {
 }
 
 #[test]
+fn every_case_without_barriers_in_products() {
+    if let Some(gpu) = open(&[Feature::Subgroups, Feature::F16, Feature::Barriers]) {
+        check_every_case(&gpu, false);
+    }
+}
+
+#[test]
 fn bindings_are_those_of_the_shaders() {
-    for disabled in [&[][..], &[Feature::Subgroups], &[Feature::Images]] {
+    for disabled in [&[][..], &[Feature::Subgroups], &[Feature::Images], &[Feature::Subgroups, Feature::Barriers]] {
         let Some(gpu) = open(disabled) else { return };
         let mut known = HashMap::new();
         for case in cases().into_iter().filter(|case| !case.bench) {
@@ -246,7 +253,7 @@ fn weight(gpu: &Gpu, rows: usize, cols: usize) -> Weight {
 
 #[test]
 fn rows_do_not_depend_on_those_beside_them() {
-    for disabled in [&[][..], &[Feature::Subgroups], &[Feature::Images]] {
+    for disabled in [&[][..], &[Feature::Subgroups], &[Feature::Images], &[Feature::Subgroups, Feature::Barriers]] {
         let Some(gpu) = open(disabled) else { return };
         let gpu = &gpu;
         let (cols, out, top_k, experts) = (2048 + 32, 36, 3, 7);

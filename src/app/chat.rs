@@ -12,7 +12,7 @@ use crate::sampler::Sampling;
 use crate::text::Role;
 
 /// How far a message is.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum MessageState {
     /// Being written now.
     Streaming,
@@ -33,7 +33,7 @@ pub struct Attachment {
 }
 
 /// One message of a chat.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Message {
     pub id: MessageId,
     /// None at the root.
@@ -101,7 +101,7 @@ impl Draft {
 }
 
 /// What there is to know of a chat beside its messages.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ChatHead {
     pub id: ChatId,
     /// Empty until the first question.

@@ -84,6 +84,10 @@ pub enum Command {
     /// Looks at the models on this machine anew.
     ScanModels,
     ForgetModel(PathBuf),
+    /// Deletes a model from the browser's storage.
+    RemoveModel(PathBuf),
+    /// Asks the browser to keep what is stored.
+    Persist,
     AddModelFolder(PathBuf),
     RemoveModelFolder(PathBuf),
     /// Measures the GPU time of every kernel in a decoded token.

@@ -205,6 +205,17 @@ texts! {
     unload_model: text, "Unload the model", "卸载模型";
     forget_model: text, "Forget this model", "从列表移除";
     loading: filled, "Loading {}", "正在加载 {}";
+    downloading: filled, "Downloading {} of {}", "正在下载 {}，共 {}";
+    downloading_unknown: filled, "Downloading, {} so far", "正在下载，已完成 {}";
+    model_address: text, "Address of a GGUF file or of a model's folder (https://…)", "GGUF 文件或模型目录的地址（https://…）";
+    add: text, "Add", "添加";
+    remove_model: text, "Delete it from this browser", "从此浏览器中删除";
+    storage: text, "Storage", "存储";
+    storage_used: text, "Used by this page", "此页面已用";
+    storage_of: filled, "{} of {} that the browser allows", "{}，浏览器允许 {}";
+    storage_kept: text, "The browser keeps it until you delete it", "浏览器会一直保留，直到您删除";
+    storage_may_go: text, "The browser may delete it when the disk fills up", "磁盘空间不足时浏览器可能会删除";
+    storage_keep: text, "Keep it", "保留";
     load_progress: text, "Load progress", "加载进度";
     opening_device: text, "Opening the device…", "正在打开设备…";
     cancel_loading: text, "Cancel loading", "取消加载";

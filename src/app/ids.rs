@@ -1,8 +1,6 @@
 //! Names of chats and messages: 63-bit numbers that grow with time, so that sorting by id is sorting by age, and with enough
 //! chance in them that two windows never make the same one.
 
-use std::hash::{BuildHasher, Hasher};
-
 use serde::{Deserialize, Serialize};
 
 /// A chat's number.
@@ -39,9 +37,18 @@ impl Ids {
     }
 }
 
-/// A number nobody can foretell; the standard library's hash keys are the one source of chance that every platform has.
+/// A number nobody can foretell: the standard library's hash keys are made of chance.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn chance() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// A number nobody can foretell; a tab's hash keys are always the same.
+#[cfg(target_arch = "wasm32")]
+pub fn chance() -> u64 {
+    // A browser without it has no WebGPU either.
+    getrandom_04::u64().unwrap_or_default()
 }
 
 /// A seed that is short enough to be typed.

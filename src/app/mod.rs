@@ -43,7 +43,7 @@ use crate::gpu::{AdapterSummary, KernelTime};
 use ids::Ids;
 use keep::Keeper;
 use store::{Hit, Store};
-use worker::{ModelInfo, Ticket, Worker};
+use worker::{ModelInfo, StorageSpace, Ticket, Worker};
 
 /// Milliseconds since 1970, UTC: the app's only clock.
 pub type Clock = Box<dyn Fn() -> i64>;
@@ -56,6 +56,8 @@ pub struct Opening {
     pub name: String,
     /// None while the device is being opened.
     pub progress: Option<crate::model::LoadProgress>,
+    /// Bytes that are here and, where the server tells, of how many; in a tab, before loading.
+    pub download: Option<(u64, Option<u64>)>,
     ticket: Ticket,
     cancel: Cancel,
 }
@@ -91,6 +93,8 @@ pub struct Library {
     pub adapters: Option<Vec<AdapterSummary>>,
     /// Memory for models, to tell what fits; none where it is unknown.
     pub memory_bytes: Option<u64>,
+    /// What the browser lets a tab store; none natively, and until asked for.
+    pub space: Option<StorageSpace>,
 }
 
 /// Where things are on this machine.

@@ -101,6 +101,16 @@ impl App {
                 self.keep_settings();
                 self.scan();
             }
+            Command::RemoveModel(path) => {
+                self.settings.recent_models.retain(|other| *other != path);
+                self.keep_settings();
+                let ticket = self.ticket();
+                self.worker.send(Job::RemoveModel { ticket, path });
+            }
+            Command::Persist => {
+                let ticket = self.ticket();
+                self.worker.send(Job::Persist { ticket });
+            }
             Command::AddModelFolder(path) => {
                 if !self.settings.model_folders.contains(&path) {
                     self.settings.model_folders.push(path);
@@ -467,7 +477,7 @@ impl App {
             ModelRef::Path(path) => super::library::model_name(path),
         };
         let options = self.settings.open(&model, &self.launch);
-        self.opening = Some(Opening { model, name, progress: None, ticket, cancel: cancel.clone() });
+        self.opening = Some(Opening { model, name, progress: None, download: None, ticket, cancel: cancel.clone() });
         self.worker.send(Job::Open { ticket, options, cancel });
     }
 
@@ -487,6 +497,10 @@ impl App {
         self.library.scanning = true;
         let folders = self.places.models().into_iter().chain(self.settings.model_folders.iter().cloned()).collect();
         self.worker.send(Job::Scan { ticket, folders, paths: self.settings.recent_models.clone() });
+        if cfg!(target_arch = "wasm32") {
+            let ticket = self.ticket();
+            self.worker.send(Job::Space { ticket });
+        }
     }
 
     // Settings.

@@ -54,6 +54,7 @@ impl App {
             Report::TurnedOff { what, .. } => self.notify(Notice::TurnedOff { what }),
             Report::Loading { ticket, progress } => {
                 if let Some(opening) = self.opening.as_mut().filter(|opening| opening.ticket == ticket) {
+                    opening.download = None;
                     opening.progress = Some(progress);
                 }
             }
@@ -122,7 +123,20 @@ impl App {
                     }
                 }
             }
-            Report::Downloading { .. } | Report::Space { .. } | Report::Added { .. } | Report::Removed { .. } => {}
+            Report::Downloading { ticket, done_bytes, total_bytes } => {
+                if let Some(opening) = self.opening.as_mut().filter(|opening| opening.ticket == ticket) {
+                    opening.download = Some((done_bytes, total_bytes));
+                }
+            }
+            Report::Space { space, .. } => self.library.space = Some(space),
+            // What is stored is told by a scan.
+            Report::Added { .. } => {}
+            Report::Removed { result, .. } => {
+                if let Err(reason) = result {
+                    self.notify(Notice::FileFailed { reason });
+                }
+                self.apply(super::Command::ScanModels);
+            }
         }
     }
 

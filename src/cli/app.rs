@@ -8,9 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 use eframe::egui;
 use fathom::app::store::{FILE, MemoryStore, SqliteStore, Store};
-use fathom::app::ui::{NativeDialogs, View};
+use fathom::app::ui::{NativeDialogs, View, Window};
 use fathom::app::worker::EngineWorker;
-use fathom::app::{App, Command, ModelRef, Notice, Places};
+use fathom::app::{App, ModelRef, Notice, Places};
 use fathom::engine::user_data_dir;
 
 use super::args::{AppArgs, DeviceArgs};
@@ -46,7 +46,7 @@ pub fn run(args: AppArgs, device: &DeviceArgs) -> anyhow::Result<()> {
             app.settings.model = Some(ModelRef::Path(path));
         }
         let view = View::new(&context.egui_ctx, Box::new(NativeDialogs::new()));
-        Ok(Box::new(Window { app, view, commands: vec![], drawn: false, started: false }))
+        Ok(Box::new(Window::new(app, view)))
     };
     eframe::run_native("fathom", options, Box::new(begin)).map_err(|error| anyhow!("the window cannot be opened: {error}"))
 }
@@ -79,44 +79,5 @@ fn open_store(data: Option<&Path>) -> (Box<dyn Store>, Option<Notice>) {
     match opened {
         Ok((store, damage)) => (Box::new(store), damage.map(|damage| Notice::StoreDamaged { reason: damage.to_string() })),
         Err(reason) => (Box::new(MemoryStore::default()), Some(Notice::NotStored { reason })),
-    }
-}
-
-/// What eframe calls.
-struct Window {
-    app: App,
-    view: View,
-    commands: Vec<Command>,
-    drawn: bool,
-    started: bool,
-}
-
-impl eframe::App for Window {
-    /// Also called while the window is hidden, so that answers are stored all the same.
-    fn logic(&mut self, ctx: &egui::Context, _frame: &mut eframe::Frame) {
-        if self.drawn && !self.started {
-            self.started = true;
-            self.app.start();
-        }
-        self.app.poll();
-        if let Some(wake) = self.app.next_wake_ms() {
-            let millis = (wake - self.app.now_ms()).clamp(5, 60_000);
-            ctx.request_repaint_after(std::time::Duration::from_millis(millis as u64));
-        }
-    }
-
-    fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
-        self.view.show(ui, &self.app, &mut self.commands);
-        for command in std::mem::take(&mut self.commands) {
-            self.app.apply(command);
-        }
-        if !self.drawn {
-            self.drawn = true;
-            ui.ctx().request_repaint();
-        }
-    }
-
-    fn on_exit(&mut self) {
-        self.app.close();
     }
 }

@@ -111,7 +111,7 @@ pub struct DeviceArgs {
     /// Graphics interface to go through
     #[arg(long, global = true)]
     pub backend: Option<Backend>,
-    /// Abilities not to use: subgroups, f16, coop, images
+    /// Abilities not to use: subgroups, f16, coop, images, barriers
     #[arg(long, global = true, value_name = "LIST")]
     pub disable: Option<Disabled>,
     /// Tokens of prompt and answer together

@@ -11,6 +11,7 @@ pub enum Feature {
     F16,
     Coop,
     Images,
+    Barriers,
 }
 
 impl fmt::Display for Feature {
@@ -20,12 +21,13 @@ impl fmt::Display for Feature {
             Self::F16 => "f16",
             Self::Coop => "coop",
             Self::Images => "images",
+            Self::Barriers => "barriers",
         };
         f.write_str(name)
     }
 }
 
-/// The kill switches: `--disable subgroups,f16,coop,images`.
+/// The kill switches: `--disable subgroups,f16,coop,images,barriers`.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Disabled(pub Vec<Feature>);
 
@@ -38,7 +40,8 @@ impl FromStr for Disabled {
             "f16" => Ok(Feature::F16),
             "coop" => Ok(Feature::Coop),
             "images" => Ok(Feature::Images),
-            other => Err(format!("--disable: expected any of subgroups, f16, coop, images; found {other:?}")),
+            "barriers" => Ok(Feature::Barriers),
+            other => Err(format!("--disable: expected any of subgroups, f16, coop, images, barriers; found {other:?}")),
         };
         list.split(',').filter(|word| !word.trim().is_empty()).map(parse).collect::<Result<_, _>>().map(Self)
     }
@@ -60,6 +63,8 @@ pub struct Caps {
     pub timestamp_period_ns: f32,
     /// Weights and activations lie in images and lanes share what they read: the way of software adapters.
     pub images: bool,
+    /// Lanes of a product may wait for each other: cheap everywhere but on software adapters of few lanes, such as browsers'.
+    pub barriers: bool,
     /// Rows that an image may have.
     pub max_image_rows: u32,
     pub subgroup_min: u32,

@@ -179,6 +179,7 @@ impl Gpu {
                 && subgroup_min >= 8
                 && limits.max_storage_textures_per_shader_stage >= 8
                 && limits.max_texture_dimension_2d as usize >= super::tensor::IMAGE_WIDTH,
+            barriers: allowed(Feature::Barriers) && !(is_cpu && info.subgroup_min_size < 8),
             max_image_rows: limits.max_texture_dimension_2d,
             subgroup_min,
             subgroup_max,

@@ -57,7 +57,7 @@ fn many(lanes: Lanes, format: WeightFormat) -> Program {
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    let of = |format| Lanes::ALL.map(|lanes| few(lanes, format)).into_iter().chain(MANY_LANES.map(|lanes| many(lanes, format)));
+    let of = |format| Lanes::PRODUCTS.map(|lanes| few(lanes, format)).into_iter().chain(MANY_LANES.map(|lanes| many(lanes, format)));
     every_format_of_parts().into_iter().flat_map(of).collect()
 }
 
@@ -67,7 +67,7 @@ impl Kernel for FfnDown<'_> {
         let count = self.rows.count;
         let all_experts = self.weight.rows / self.out;
         assert_eq!(self.h.dim(2) as usize, self.weight.cols, "ffn_down: columns of h and of the weight");
-        let lanes = Lanes::of(gpu);
+        let lanes = Lanes::of_product(gpu);
         let slabs = self.weight.slabs.len();
         let launch = |(i, slab): (usize, &super::Slab)| {
             let experts = slab.rows / self.out;

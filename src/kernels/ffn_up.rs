@@ -64,14 +64,14 @@ fn many(lanes: Lanes, format: WeightFormat, tile: Part) -> Program {
 pub(super) fn programs() -> Vec<Program> {
     let mut all = vec![];
     for format in every_format_of_parts() {
-        for lanes in Lanes::ALL {
+        for lanes in Lanes::PRODUCTS {
             all.extend([SLOT_SINGLE, SLOT_ROUTED].map(|slot| few(lanes, format, slot, Some(lanes.storage()))));
         }
         for lanes in MANY_LANES {
             all.extend([TILE_ROWS, TILE_SORTED].map(|tile| many(lanes, format, tile)));
         }
     }
-    for lanes in Lanes::ALL {
+    for lanes in Lanes::PRODUCTS {
         all.extend([SLOT_SINGLE, SLOT_ROUTED].map(|slot| few(lanes, WeightFormat::Bf16, slot, None)));
     }
     all
@@ -84,7 +84,7 @@ impl Kernel for FfnUp<'_> {
         let all_experts = self.weight.rows / (2 * self.width);
         assert!(self.x.dim(1) as usize == self.weight.cols && self.h.dim(2) as usize >= self.width, "ffn_up: {:?} {:?}", self.x, self.h);
         assert!(self.norm.is_none() || self.rows.few, "ffn_up: many rows are normalised before");
-        let lanes = Lanes::of(gpu);
+        let lanes = Lanes::of_product(gpu);
         let launch = |slab: &super::Slab| {
             let expert_rows = 2 * self.width;
             let experts = slab.rows / expert_rows;

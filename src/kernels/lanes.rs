@@ -6,6 +6,7 @@ use crate::wgsl;
 const SUM_SHARED: Part = wgsl!("parts/sum_shared.wgsl");
 const SUM_SUBGROUP: Part = wgsl!("parts/sum_subgroup.wgsl", Subgroups);
 const SUM_LANE: Part = wgsl!("parts/sum_lane.wgsl", Subgroups);
+const SUM_ALONE: Part = wgsl!("parts/sum_alone.wgsl");
 const X_EACH: Part = wgsl!("parts/x_each.wgsl");
 const X_SHARED: Part = wgsl!("parts/x_shared.wgsl", Subgroups);
 const NORM_NONE: Part = wgsl!("parts/norm_none.wgsl");
@@ -34,7 +35,13 @@ impl Lanes {
     const SUBGROUP: Self = Self { workgroup: 64, columns: 64, shares: false, sum: SUM_SUBGROUP };
     const EIGHT: Self = Self { workgroup: 8, columns: 1, shares: true, sum: SUM_LANE };
 
+    /// Where barriers cost far more than reading does: a browser's software adapter.
+    const ALONE: Self = Self { workgroup: 4, columns: 1, shares: false, sum: SUM_ALONE };
+
     pub const ALL: [Self; 3] = [Self::SHARED, Self::SUBGROUP, Self::EIGHT];
+
+    /// Those of products, which sum over columns only.
+    pub const PRODUCTS: [Self; 4] = [Self::SHARED, Self::SUBGROUP, Self::EIGHT, Self::ALONE];
 
     pub fn of(gpu: &Gpu) -> Self {
         match gpu.caps() {
@@ -42,6 +49,12 @@ impl Lanes {
             caps if caps.subgroups => Self::SUBGROUP,
             _ => Self::SHARED,
         }
+    }
+
+    /// For products.
+    pub fn of_product(gpu: &Gpu) -> Self {
+        let caps = gpu.caps();
+        if caps.images || caps.barriers { Self::of(gpu) } else { Self::ALONE }
     }
 
     /// Those whose workgroup goes through a row as a whole.
@@ -69,7 +82,7 @@ impl Lanes {
 
     /// Lanes of a workgroup in which each lane owns whole rows.
     pub fn row_lanes(self) -> usize {
-        if self.shares { 8 } else { 32 }
+        if self.workgroup < 32 { self.workgroup as usize } else { 32 }
     }
 
     /// Adds sums and maxima over the lanes.

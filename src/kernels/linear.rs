@@ -137,11 +137,11 @@ fn matmul(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
 }
 
 /// Lanes that differ in products of many rows.
-pub(super) const MANY_LANES: [Lanes; 2] = [Lanes::ALL[0], Lanes::ALL[2]];
+pub(super) const MANY_LANES: [Lanes; 3] = [Lanes::PRODUCTS[0], Lanes::PRODUCTS[2], Lanes::PRODUCTS[3]];
 
 pub(super) fn programs() -> Vec<Program> {
     let mut all = vec![];
-    for lanes in Lanes::ALL {
+    for lanes in Lanes::PRODUCTS {
         let plain = Ends::plain(lanes.storage());
         all.extend(every_format().into_iter().map(|format| matvec(lanes, format, plain)));
         all.push(matvec(lanes, WeightFormat::Bf16, Ends { splits: lanes.splits(), ..plain }));
@@ -201,7 +201,7 @@ impl Kernel for Linear<'_> {
             mapped: self.columns.is_some(),
             base: self.base.map(|base| base.storage),
         };
-        let lanes = Lanes::of(gpu);
+        let lanes = Lanes::of_product(gpu);
         let launch = |slab: &super::Slab| {
             // A slab of a headed weight holds whole heads.
             let heads = if self.heads > 1 { slab.rows / head_rows } else { 1 };

@@ -84,7 +84,7 @@ fn the_library_is_looked_at_when_asked() {
     assert!(desk.app.library.scanning);
     let header = ModelHeader {
         architecture: "deepseek_v2".into(),
-        layout: "GGUF",
+        layout: "GGUF".into(),
         formats: "Q4_0".into(),
         weight_bytes: 9 << 30,
         cache_bytes_per_token: 1,

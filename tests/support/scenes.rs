@@ -134,7 +134,8 @@ pub fn inside(theme: Theme) -> Stage {
         ("moe_route", 26, 0.3e-3),
         ("sample", 1, 0.1e-3),
     ];
-    stage.app.kernel_times = Some(kernels.map(|(kernel, dispatches, secs)| KernelTime { kernel: kernel.into(), dispatches, secs }).to_vec());
+    stage.app.kernel_times =
+        Some(kernels.map(|(kernel, dispatches, secs)| KernelTime { kernel: kernel.into(), dispatches, secs }).to_vec());
     stage
 }
 

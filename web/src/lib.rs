@@ -2,5 +2,10 @@
 //! jobs and reports, written as JSON.
 #![cfg(target_arch = "wasm32")]
 
+mod client;
+mod dialogs;
 mod engine;
 mod hash;
+mod page;
+mod store;
+mod window;

@@ -52,7 +52,7 @@ pub trait Dialogs {
 }
 
 /// A title as a file's name.
-pub(super) fn file_name(title: &str) -> String {
+pub fn file_name(title: &str) -> String {
     let name: String = title.chars().map(|c| if c.is_alphanumeric() || "-_ .,()".contains(c) { c } else { '-' }).take(80).collect();
     let name = name.trim_matches(['.', ' ', '-']);
     if name.is_empty() { "chat".to_owned() } else { name.to_owned() }

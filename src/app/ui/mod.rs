@@ -18,15 +18,17 @@ mod sidebar;
 mod transcript;
 mod welcome;
 pub mod widgets;
+mod window;
 
 use std::path::Path;
 
 use eframe::egui;
 use egui::{Align, Align2, Color32, Frame, Layout, Margin, Panel, RichText, Stroke, Ui, vec2};
 
-pub use dialogs::{Ask, Dialogs};
+pub use dialogs::{Ask, Dialogs, file_name};
 #[cfg(not(target_arch = "wasm32"))]
 pub use native_dialogs::NativeDialogs;
+pub use window::Window;
 
 use super::i18n::{self, Texts};
 use super::markdown::MarkdownCache;
@@ -61,6 +63,7 @@ pub struct View {
     /// The device's settings while they are changed: each change at once would load the model anew.
     device: Option<Settings>,
     preset_name: String,
+    model_address: String,
     search: String,
     renaming: Option<(ChatId, String)>,
     editing: Option<(MessageId, String)>,
@@ -95,6 +98,7 @@ impl View {
             tab: settings::Tab::default(),
             device: None,
             preset_name: String::new(),
+            model_address: String::new(),
             search: String::new(),
             renaming: None,
             editing: None,

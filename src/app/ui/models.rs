@@ -14,7 +14,8 @@ pub fn button(ui: &mut Ui, app: &App, view: &mut View) {
     let texts = view.texts;
     let palette = theme::palette(ui);
     if let Some(opening) = &app.opening {
-        ui.label(RichText::new(texts.loading.fill(&[&opening.name])).color(palette.text_weak));
+        let far = if opening.download.is_some() { downloaded(texts, opening) } else { texts.loading.fill(&[&opening.name]) };
+        ui.label(RichText::new(far).color(palette.text_weak));
         widgets::bar(ui, 96.0, share(opening), palette.accent, texts.load_progress);
         if widgets::icon_button_of(ui, icons::CLOSE, texts.cancel_loading, Look { small: true, ..Look::default() }).clicked() {
             view.commands.push(Command::CancelOpening);
@@ -34,7 +35,18 @@ pub fn button(ui: &mut Ui, app: &App, view: &mut View) {
 }
 
 fn share(opening: &Opening) -> f32 {
+    if let Some((done, total)) = opening.download {
+        return total.map_or(0.0, |total| done as f32 / total.max(1) as f32);
+    }
     opening.progress.as_ref().map_or(0.0, |progress| progress.done_bytes as f32 / progress.total_bytes.max(1) as f32)
+}
+
+/// How far the download of a model is.
+pub fn downloaded(texts: &Texts, opening: &Opening) -> String {
+    match opening.download.unwrap_or_default() {
+        (done, Some(total)) => texts.downloading.fill(&[&widgets::bytes(done), &widgets::bytes(total)]),
+        (done, None) => texts.downloading_unknown.fill(&[&widgets::bytes(done)]),
+    }
 }
 
 pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
@@ -61,7 +73,9 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
         if widgets::plain_button(ui, &format!("{}  {}", icons::FILE, texts.open_file)).clicked() {
             view.asks.push(Ask::ModelFile);
         }
-        if widgets::plain_button(ui, &format!("{}  {}", icons::FOLDER, texts.open_folder)).clicked() {
+        // A browser gives a folder's files, not the folder.
+        let has_folders = cfg!(not(target_arch = "wasm32"));
+        if has_folders && widgets::plain_button(ui, &format!("{}  {}", icons::FOLDER, texts.open_folder)).clicked() {
             view.asks.push(Ask::ModelFolder);
         }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
@@ -70,8 +84,28 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
             }
         });
     });
+    if cfg!(target_arch = "wasm32") {
+        address(ui, view);
+    }
     ui.add_space(theme::TINY);
     ui.add(egui::Label::new(RichText::new(texts.models_hint).font(theme::tiny()).color(theme::palette(ui).text_faint)).wrap());
+}
+
+/// A field for a model's address.
+fn address(ui: &mut Ui, view: &mut View) {
+    let texts = view.texts;
+    ui.add_space(theme::TINY);
+    ui.horizontal(|ui| {
+        let width = (ui.available_width() - 80.0).max(80.0);
+        let field = egui::TextEdit::singleline(&mut view.model_address).hint_text(texts.model_address).desired_width(width);
+        let response = ui.add(field);
+        response.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::TextInput, true, texts.model_address));
+        let entered = response.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
+        if (widgets::plain_button(ui, texts.add).clicked() || entered) && !view.model_address.trim().is_empty() {
+            let address = std::mem::take(&mut view.model_address);
+            view.commands.push(Command::OpenModel(ModelRef::Path(address.trim().into())));
+        }
+    });
 }
 
 fn loading(ui: &mut Ui, view: &mut View, opening: &Opening) {
@@ -82,6 +116,7 @@ fn loading(ui: &mut Ui, view: &mut View, opening: &Opening) {
             ui.vertical(|ui| {
                 ui.label(texts.loading.fill(&[&opening.name]));
                 let far = match &opening.progress {
+                    _ if opening.download.is_some() => downloaded(texts, opening),
                     Some(progress) => texts.memory_of.fill(&[&widgets::bytes(progress.done_bytes), &widgets::bytes(progress.total_bytes)]),
                     None => texts.opening_device.to_owned(),
                 };
@@ -148,8 +183,13 @@ fn row(ui: &mut Ui, app: &App, view: &mut View, index: usize, entry: &ModelEntry
     } else if let Ok(header) = &entry.header {
         fit_chip(ui, texts, header.fit(app.library.memory_bytes));
     }
+    let stored = app.library.space.is_some() && entry.model != ModelRef::Default;
+    if stored && !running && widgets::icon_button_of(ui, icons::CLOSE, texts.remove_model, Look { small: true, ..Look::default() }).clicked() {
+        view.commands.push(Command::RemoveModel(entry.path.clone()));
+    }
     let recent = app.settings.recent_models.contains(&entry.path);
     if recent
+        && !stored
         && !running
         && lit
         && widgets::icon_button_of(ui, icons::CLOSE, texts.forget_model, Look { small: true, ..Look::default() }).clicked()

@@ -6,6 +6,7 @@ use egui::{Align, ComboBox, DragValue, Layout, RichText, ScrollArea, Slider, Tex
 use super::dialogs::Ask;
 use super::widgets::{self, Look};
 use super::{View, icons};
+use crate::app::worker::StorageSpace;
 use crate::app::i18n::Texts;
 use crate::app::{App, ChatSettings, Command, Language, Settings, Theme, Thinking, ZOOM, theme};
 use crate::sampler::Sampling;
@@ -297,14 +298,9 @@ fn general(ui: &mut Ui, app: &App, view: &mut View) {
         }
     });
     widgets::caption(ui, texts.chats);
-    row(ui, texts.data_folder, texts.data_folder_hint, |ui| {
-        if widgets::plain_button(ui, texts.change_folder).clicked() {
-            view.asks.push(Ask::DataFolder);
-        }
-        let folder = app.places.data.as_ref().map_or_else(|| texts.in_memory.to_owned(), |folder| folder.display().to_string());
-        let palette = theme::palette(ui);
-        ui.add(egui::Label::new(RichText::new(folder).color(palette.text_weak)).truncate().selectable(true));
-    });
+    if cfg!(not(target_arch = "wasm32")) {
+        data_folder(ui, app, view);
+    }
     row(ui, texts.backup, "", |ui| {
         if widgets::plain_button(ui, texts.export_all).clicked() {
             view.asks.push(Ask::ExportAll);
@@ -313,6 +309,29 @@ fn general(ui: &mut Ui, app: &App, view: &mut View) {
             view.asks.push(Ask::Import);
         }
     });
+    match &app.library.space {
+        Some(space) => storage(ui, space, view),
+        None => model_folders(ui, app, view),
+    }
+    if settings != app.settings {
+        view.commands.push(Command::SetSettings(Box::new(settings)));
+    }
+}
+
+fn data_folder(ui: &mut Ui, app: &App, view: &mut View) {
+    let texts = view.texts;
+    row(ui, texts.data_folder, texts.data_folder_hint, |ui| {
+        if widgets::plain_button(ui, texts.change_folder).clicked() {
+            view.asks.push(Ask::DataFolder);
+        }
+        let folder = app.places.data.as_ref().map_or_else(|| texts.in_memory.to_owned(), |folder| folder.display().to_string());
+        let palette = theme::palette(ui);
+        ui.add(egui::Label::new(RichText::new(folder).color(palette.text_weak)).truncate().selectable(true));
+    });
+}
+
+fn model_folders(ui: &mut Ui, app: &App, view: &mut View) {
+    let texts = view.texts;
     widgets::caption(ui, texts.model_folders);
     let mut folders = app.settings.model_folders.clone();
     if let Some(models) = app.places.models() {
@@ -336,8 +355,22 @@ fn general(ui: &mut Ui, app: &App, view: &mut View) {
     if widgets::plain_button(ui, texts.add_folder).clicked() {
         view.asks.push(Ask::AddModelFolder);
     }
-    if settings != app.settings {
-        view.commands.push(Command::SetSettings(Box::new(settings)));
+}
+
+/// What a tab takes of the browser's storage; models are deleted where they are listed.
+fn storage(ui: &mut Ui, space: &StorageSpace, view: &mut View) {
+    let texts = view.texts;
+    widgets::caption(ui, texts.storage);
+    row(ui, texts.storage_used, "", |ui| {
+        let text = texts.storage_of.fill(&[&widgets::bytes(space.usage_bytes), &widgets::bytes(space.quota_bytes)]);
+        ui.label(space.denied.clone().unwrap_or(text));
+    });
+    if space.denied.is_none() {
+        row(ui, if space.persisted { texts.storage_kept } else { texts.storage_may_go }, "", |ui| {
+            if !space.persisted && widgets::plain_button(ui, texts.storage_keep).clicked() {
+                view.commands.push(Command::Persist);
+            }
+        });
     }
 }
 

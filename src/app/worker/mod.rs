@@ -1,6 +1,7 @@
 //! The one place that waits: jobs go in, reports come back, neither blocks. Natively [`EngineWorker`] keeps a thread for the
 //! engine and one for files; tests use [`ScriptedWorker`]; a page will bring its own.
 
+mod attachment;
 mod backend;
 #[cfg(not(target_arch = "wasm32"))]
 mod engine;
@@ -12,6 +13,7 @@ mod scripted;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+pub use attachment::{ATTACHMENT_BYTES, IMPORT_BYTES, attachment_of};
 #[cfg(not(target_arch = "wasm32"))]
 pub use engine::{EngineWorker, Repaint};
 pub use hall::{Hall, is_stale};

@@ -118,6 +118,7 @@ impl ModelInfo {
             timestamps: true,
             timestamp_period_ns: 1.0,
             images: false,
+            barriers: true,
             max_image_rows: 16384,
             subgroup_min: 32,
             subgroup_max: 32,
