@@ -41,7 +41,6 @@ const FLAGS: &[&str] = &[
     "--headless=new",
     "--no-sandbox",
     "--enable-unsafe-webgpu",
-    "--use-webgpu-adapter=swiftshader",
     "--ignore-gpu-blocklist",
     "--disable-background-networking",
     "--disable-component-update",
@@ -265,25 +264,35 @@ fn try_answer(mut stream: TcpStream, programs: &str, posts: &Sender<Post>) -> st
     )
 }
 
-/// A browser of our own with a throw-away profile; ended, and the profile removed, when dropped.
-struct Browser {
+/// A browser of our own, ended when dropped; a profile of its own making is then removed.
+pub struct Browser {
     process: Child,
     profile: PathBuf,
+    is_ours: bool,
 }
 
 impl Browser {
     fn start(address: &str) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let program = find_chromium()?;
         // Not under `target/`: the profile holds a socket, whose path may have about a hundred bytes.
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let profile = std::env::temp_dir().join(format!("fathom-chromium-{}-{number}", std::process::id()));
-        let started = launch(&program, &profile, address);
+        let started = Self::start_in(&profile, &["--use-webgpu-adapter=swiftshader"], address);
         if started.is_err() {
             let _ = std::fs::remove_dir_all(&profile);
         }
-        let process = started.map_err(|e| format!("cannot start `{}`: {e}", program.display()))?;
-        Ok(Self { process, profile })
+        let mut browser = started?;
+        browser.is_ours = true;
+        Ok(browser)
+    }
+
+    /// Starts with a profile that stays.
+    pub fn start_in(profile: &Path, flags: &[&str], address: &str) -> Result<Self, String> {
+        let program = find_chromium()?;
+        // What an earlier run left of its port would be taken for this one's.
+        let _ = std::fs::remove_file(profile.join("DevToolsActivePort"));
+        let process = launch(&program, profile, flags, address).map_err(|e| format!("cannot start `{}`: {e}", program.display()))?;
+        Ok(Self { process, profile: profile.to_path_buf(), is_ours: false })
     }
 
     fn ended(&mut self) -> Option<std::process::ExitStatus> {
@@ -291,7 +300,7 @@ impl Browser {
     }
 
     /// The end of what the browser wrote to stderr, to close an error with.
-    fn last_words(&self) -> String {
+    pub fn last_words(&self) -> String {
         let log = std::fs::read(self.profile.join("stderr.log")).unwrap_or_default();
         let log = String::from_utf8_lossy(&log).into_owned();
         let lines: Vec<_> = log.lines().collect();
@@ -307,7 +316,7 @@ impl Drop for Browser {
         // Its helper processes end by themselves when the pipes to it close; until then they may still write to the profile.
         let _ = self.process.kill();
         let _ = self.process.wait();
-        for _ in 0..50 {
+        for _ in 0..if self.is_ours { 50 } else { 0 } {
             if std::fs::remove_dir_all(&self.profile).is_ok() || !self.profile.exists() {
                 break;
             }
@@ -316,13 +325,13 @@ impl Drop for Browser {
     }
 }
 
-fn launch(program: &Path, profile: &Path, address: &str) -> std::io::Result<Child> {
+fn launch(program: &Path, profile: &Path, flags: &[&str], address: &str) -> std::io::Result<Child> {
     std::fs::create_dir_all(profile)?;
     let log = std::fs::File::create(profile.join("stderr.log"))?;
     let mut data_dir = OsString::from("--user-data-dir=");
     data_dir.push(profile);
     let mut command = Command::new(program);
-    command.args(FLAGS).arg(data_dir).arg(address);
+    command.args(FLAGS).args(flags).arg(data_dir).arg(address);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     if cfg!(target_os = "linux") {
         // A killed browser leaves its singleton socket's folder behind: let it lie in what we remove.

@@ -26,9 +26,10 @@ const mib = bytes => `${(bytes / (1 << 20)).toFixed(bytes < 10 << 20 ? 1 : 0)} M
 const fileName = url => decodeURIComponent(new URL(url).pathname.split('/').pop() || url);
 
 /** An error of the file system in the words of a user. */
-function storageError(error, what) {
+function storageError(error, what, bytes) {
+    if (error.name == 'AbortError') return new ModelError('cancelled', `${what}: stopped`);
     if (error.name == 'QuotaExceededError') {
-        return new ModelError('quota', `${what}: the browser's storage is full; delete a model in the settings, or free disk space, and try again: what is here already is kept`);
+        return new ModelError('quota', `${what}: expected room for ${bytes == null ? 'it' : mib(bytes)} in the browser's storage, found it full; delete a model in the settings, or free disk space, and try again: what is here already is kept`);
     }
     return error instanceof ModelError ? error : new ModelError('storage', `${what}: ${error.message}`);
 }
@@ -117,7 +118,15 @@ export class ModelFiles {
     }
 
     /** The files of a model, from the store or by download: `{path, name, files: [{name, blob}]}`. */
-    async open(path, { signal, onProgress = () => {} } = {}) {
+    async open(path, options = {}) {
+        try {
+            return await this.found(path, options);
+        } catch (error) {
+            throw storageError(error, path);
+        }
+    }
+
+    async found(path, { signal, onProgress = () => {} }) {
         const here = await this.stored(path);
         if (here) return here;
         if (path == DEFAULT) {
@@ -190,7 +199,7 @@ export class ModelFiles {
             } catch (error) {
                 handle?.close();
                 if (folder) await folder.removeEntry(part).catch(() => {});
-                throw storageError(error, path);
+                throw storageError(error, path, total);
             }
             const sha256 = hash.hex();
             if (folder) await this.rename(folder, part, sha256);
@@ -293,11 +302,12 @@ export class ModelFiles {
             const here = sha256 && (await this.blob(sha256, bytes ?? -1));
             if (here) return { sha256, blob: here };
             for (let again = 0; ; again++) {
+                const download = new Download(this, { url, sha256, key, optional }, progress);
                 try {
-                    return await new Download(this, { url, sha256, key, optional }, progress).run();
+                    return await download.run();
                 } catch (error) {
                     // The file was another one in the middle: from the beginning, once.
-                    if (error.code != 'changed' || again) throw storageError(error, url);
+                    if (error.code != 'changed' || again) throw storageError(error, url, download.journal.total);
                 }
             }
         });
@@ -346,6 +356,7 @@ class Download {
 
     /** Everything that is missing; false if the file is optional and absent. */
     async fetch() {
+        if (this.journal.total != null && !this.missing().length) return true;
         const first = await this.piece(this.missing()[0] ?? 0, true);
         if (!first) return false;
         const queue = this.missing();
@@ -423,13 +434,15 @@ class Download {
 
     async mark(piece, bytes) {
         this.journal.done.push(piece);
+        if (this.folder) {
+            this.handle.flush();
+            // One after another: the journal's file can be open only once.
+            this.noting = (this.noting ?? Promise.resolve()).then(() => this.files.writeJson(this.folder, `${this.part}.json`, this.journal));
+            await this.noting;
+        }
+        // What is told is safe.
         const { total, done } = this.journal;
         this.onProgress(Math.min(total, done.length * PIECE_BYTES), total);
-        if (!this.folder) return;
-        this.handle.flush();
-        // One after another: the journal's file can be open only once.
-        this.noting = (this.noting ?? Promise.resolve()).then(() => this.files.writeJson(this.folder, `${this.part}.json`, this.journal));
-        await this.noting;
     }
 
     /** Checks the whole and gives it its name. */

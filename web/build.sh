@@ -1,0 +1,61 @@
+#!/bin/sh
+# Builds the page into web/dist, to be served by any static host below any path. Run by `make web`.
+# CARGO and CARGO_FLAGS as for make; WASM_BINDGEN and WASM_OPT name other tools than those found.
+set -eu
+
+cd "$(dirname "$0")/.."
+dist=web/dist
+next=web/dist.next
+target=${CARGO_TARGET_DIR:-target}/wasm32-unknown-unknown/web
+model=smollm2-135m-instruct-q4_1.gguf
+
+say() { printf 'web: %s\n' "$*"; }
+
+say "compiling"
+# shellcheck disable=SC2086 # flags are words
+${CARGO:-cargo} build --profile web --target wasm32-unknown-unknown -p fathom-web ${CARGO_FLAGS:-}
+
+rm -rf "$next"
+mkdir -p "$next/models"
+"${WASM_BINDGEN:-.setup/state/bin/wasm-bindgen}" --target web --out-dir "$next" "$target/fathom_web.wasm"
+# What rustc and wasm-bindgen make use of: with all features wasm-opt gives functions types that wasm-bindgen's glue cannot handle.
+features='--enable-bulk-memory --enable-multivalue --enable-mutable-globals --enable-nontrapping-float-to-int --enable-reference-types --enable-sign-ext'
+if command -v "${WASM_OPT:-wasm-opt}" >/dev/null 2>&1; then
+    say "optimising"
+    # shellcheck disable=SC2086 # flags are words
+    "${WASM_OPT:-wasm-opt}" -Os $features "$next/fathom_web_bg.wasm" -o "$next/fathom_web_bg.wasm"
+else
+    say "wasm-opt is missing, so the page is larger than it need be (Debian and Ubuntu: binaryen)"
+fi
+cp web/page/* "$next/"
+
+# The model is linked where it can be: it is large.
+ln "assets/$model" "$next/models/$model" 2>/dev/null || cp "assets/$model" "$next/models/$model"
+sha256() { { if command -v sha256sum >/dev/null 2>&1; then sha256sum "$1"; elif command -v shasum >/dev/null 2>&1; then shasum -a 256 "$1"; else openssl dgst -sha256 -r "$1"; fi; } | cut -d ' ' -f 1; }
+bytes() { wc -c <"$1" | tr -d ' '; }
+printf '{"name": "SmolLM2 135M Instruct", "file": "%s", "bytes": %s, "sha256": "%s"}\n' \
+    "$model" "$(bytes "assets/$model")" "$(sha256 "assets/$model")" >"$next/models/default.json"
+
+# What the service worker keeps; its version is the hash of all of it.
+(
+    cd "$next"
+    files=$(find . -type f ! -path "./models/$model" ! -name precache.json ! -name service-worker.js ! -name '*.d.ts' | sed 's|^\./||' | LC_ALL=C sort)
+    for file in $files; do sha256 "$file"; done >precache.hashes
+    version=$(sha256 precache.hashes)
+    rm precache.hashes
+    {
+        printf '{"version": "%s", "files": ["./"' "$version"
+        for file in $files; do printf ', "%s"' "$file"; done
+        printf ']}\n'
+    } >precache.json
+)
+rm -rf "$dist"
+mv "$next" "$dist"
+
+for file in fathom_web_bg.wasm fathom_web.js; do
+    line="$file: $(bytes "$dist/$file") bytes"
+    line="$line, $(gzip -9 -c "$dist/$file" | wc -c | tr -d ' ') with gzip"
+    if command -v brotli >/dev/null 2>&1; then line="$line, $(brotli -q 11 -c "$dist/$file" | wc -c | tr -d ' ') with brotli"; fi
+    say "$line"
+done
+say "built into $dist; \`make web-serve\` serves it on this machine"

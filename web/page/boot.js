@@ -1,0 +1,110 @@
+// The gate: says what this browser and its GPU can do and how much is to be downloaded, before anything is; then opens the window.
+
+import { Page } from './page.js';
+
+const element = id => document.getElementById(id);
+const mib = bytes => `${Math.round(bytes / (1 << 20))} MiB`;
+const parameters = new URLSearchParams(location.search);
+
+function row(name, text, kind = '') {
+    const line = document.createElement('div');
+    line.className = `row ${kind}`;
+    line.append(Object.assign(document.createElement('dt'), { textContent: name }), Object.assign(document.createElement('dd'), { textContent: text }));
+    element('facts').append(line);
+}
+
+function fail(text) {
+    element('status').textContent = text;
+    element('status').className = 'bad';
+    element('start').hidden = true;
+    element('gate').hidden = false;
+}
+
+/** The adapter; none after the gate has said why. */
+async function adapter() {
+    if (!isSecureContext) return void fail('This page must come over https (or from localhost): browsers give WebGPU to no other.');
+    if (!navigator.gpu) {
+        return void fail('This browser has no WebGPU. Chrome and Edge have it from 113 on, Safari from 26, Firefox from 141 on Windows and 145 on macOS; on Linux, Chrome may want chrome://flags/#enable-unsafe-webgpu.');
+    }
+    const found = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
+    if (!found) return void fail('This browser has WebGPU but gives no graphics adapter: its driver may be blocked or too old. Update the driver, or look at chrome://gpu.');
+    return found;
+}
+
+/** Whether the default model is in the browser's storage already. */
+async function isStored(sha256) {
+    try {
+        const root = await navigator.storage.getDirectory();
+        await (await root.getDirectoryHandle('fathom-models')).getFileHandle(sha256);
+        return true;
+    } catch {
+        return false;
+    }
+}
+
+async function gate() {
+    const gpu = await adapter();
+    if (!gpu) return false;
+    const { vendor, architecture, description, isFallbackAdapter } = gpu.info ?? {};
+    const name = description || [vendor, architecture].filter(Boolean).join(' ') || 'not named by the browser';
+    row('Graphics', isFallbackAdapter ? `${name}: software, so answers come slowly` : name, isFallbackAdapter ? 'warn' : 'good');
+    const extras = [['subgroups', 'subgroups'], ['shader-f16', '16-bit floats']].filter(([feature]) => gpu.features.has(feature)).map(([, words]) => words);
+    row('It offers', `tensors in pieces of up to ${mib(gpu.limits.maxStorageBufferBindingSize)}${extras.map(extra => `, ${extra}`).join('')}`, 'good');
+
+    const model = parameters.get('model');
+    let bytes = null;
+    let stored = false;
+    if (model) {
+        row('Model', `${model}: its size is told once its server answers`);
+    } else {
+        const manifest = await fetch(new URL('models/default.json', import.meta.url)).then(response => (response.ok ? response.json() : Promise.reject(new Error(`${response.status}`))));
+        stored = await isStored(manifest.sha256);
+        bytes = manifest.bytes;
+        row('Model', stored ? `${manifest.name}: stored here already, nothing to download` : `${manifest.name}: ${mib(bytes)} to download, once`, 'good');
+    }
+    const { quota = 0, usage = 0 } = (await navigator.storage?.estimate?.().catch(() => null)) ?? {};
+    const denied = await navigator.storage?.getDirectory?.().then(() => null, error => error.name) ?? (navigator.storage?.getDirectory ? null : 'no storage');
+    if (denied) row('Storage', 'denied, as in a private window: the model and chats are gone when the tab closes', 'warn');
+    else row('Storage', `${mib(quota - usage)} free of ${mib(quota)} that the browser allows`, !stored && bytes > quota - usage ? 'warn' : 'good');
+    element('start').textContent = stored || bytes == null ? 'Start' : `Start (${mib(bytes)})`;
+    return stored;
+}
+
+async function start() {
+    element('start').disabled = true;
+    element('status').textContent = 'Starting…';
+    const page = new Page({
+        onShown: () => {
+            element('gate').hidden = true;
+            element('window').focus();
+            performance.mark('fathom-shown');
+        },
+        onState: json => {
+            globalThis.fathomState = JSON.parse(json);
+            const [last] = globalThis.fathomState.last;
+            if (last && !globalThis.fathomState.phase && element('spoken').textContent != last.text) element('spoken').textContent = last.text;
+        },
+    });
+    try {
+        const [{ default: init, start_window }] = await Promise.all([import('./fathom_web.js'), page.open()]);
+        await init();
+        page.watchDrops(document);
+        await start_window(element('window'), page, parameters.get('model') ?? undefined, parameters.get('prompt') ?? undefined);
+    } catch (error) {
+        fail(`Fathom does not start: ${error?.message ?? error}. Reload the page to try again.`);
+    }
+}
+
+addEventListener('error', event => {
+    // A trap of the wasm leaves a frozen picture: better to say so.
+    if (event.error instanceof WebAssembly.RuntimeError) fail('The window broke; your chats are stored. Reload the page to go on.');
+});
+if ('serviceWorker' in navigator) {
+    navigator.serviceWorker.register(new URL('service-worker.js', import.meta.url)).catch(error => console.warn(`the page is not kept for offline use: ${error.message}`));
+}
+element('start').addEventListener('click', start);
+if (parameters.has('bench')) {
+    location.replace(new URL('bench.html', import.meta.url));
+} else {
+    gate().then(stored => stored && start(), error => fail(`The page is not complete: models/default.json cannot be read (${error.message}).`));
+}
