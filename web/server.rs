@@ -209,7 +209,8 @@ fn decoded(path: &str) -> String {
     let mut bytes = vec![];
     let mut rest = path.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
-        let code = (byte == b'%').then(|| after.get(..2).and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok())).flatten();
+        let code =
+            (byte == b'%').then(|| after.get(..2).and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok())).flatten();
         bytes.push(code.unwrap_or(byte));
         rest = if code.is_some() { &after[2..] } else { after };
     }

@@ -10,7 +10,8 @@ use tungstenite::{Message, WebSocket};
 use super::chromium::Browser;
 
 /// WebGPU by SwiftShader, drawn pictures included.
-const FLAGS: &[&str] = &["--use-vulkan=swiftshader", "--enable-features=Vulkan", "--use-angle=swiftshader", "--remote-debugging-port=0", "--hide-scrollbars"];
+const FLAGS: &[&str] =
+    &["--use-vulkan=swiftshader", "--enable-features=Vulkan", "--use-angle=swiftshader", "--remote-debugging-port=0", "--hide-scrollbars"];
 
 /// A browser with one tab.
 pub struct Page {
@@ -85,7 +86,8 @@ impl Page {
         match event["method"].as_str() {
             Some("Runtime.consoleAPICalled") => {
                 let words = event["params"]["args"].as_array().into_iter().flatten();
-                let words: Vec<String> = words.map(|word| word["value"].as_str().unwrap_or(word["description"].as_str().unwrap_or("")).to_string()).collect();
+                let words: Vec<String> =
+                    words.map(|word| word["value"].as_str().unwrap_or(word["description"].as_str().unwrap_or("")).to_string()).collect();
                 self.console.push(format!("{}: {}", event["params"]["type"].as_str().unwrap_or(""), words.join(" ")));
             }
             Some("Runtime.exceptionThrown") => {
@@ -132,7 +134,11 @@ impl Page {
             }
             if begun.elapsed() > Duration::from_secs(secs) {
                 let state = self.try_eval("JSON.stringify(globalThis.fathomState ?? document.body?.innerText)");
-                panic!("after {secs} s still not: {expression}\nstate: {state:?}\nconsole:\n{}{}", self.console.join("\n"), self.browser.last_words());
+                panic!(
+                    "after {secs} s still not: {expression}\nstate: {state:?}\nconsole:\n{}{}",
+                    self.console.join("\n"),
+                    self.browser.last_words()
+                );
             }
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -68,7 +68,8 @@ impl Tab {
     /// The last question and answer, and what goes on: for screen readers, which see nothing of a canvas.
     fn state(&self) -> String {
         let app = &self.window.app;
-        let message = |message: &fathom::app::Message| serde_json::json!({ "role": message.role, "text": message.content, "state": message.state });
+        let message =
+            |message: &fathom::app::Message| serde_json::json!({ "role": message.role, "text": message.content, "state": message.state });
         let opening = app.opening.as_ref().map(|opening| {
             let loaded = opening.progress.as_ref().map(|progress| (progress.done_bytes, progress.total_bytes));
             serde_json::json!({ "name": opening.name, "downloaded": opening.download, "loaded": loaded })

@@ -184,7 +184,10 @@ fn row(ui: &mut Ui, app: &App, view: &mut View, index: usize, entry: &ModelEntry
         fit_chip(ui, texts, header.fit(app.library.memory_bytes));
     }
     let stored = app.library.space.is_some() && entry.model != ModelRef::Default;
-    if stored && !running && widgets::icon_button_of(ui, icons::CLOSE, texts.remove_model, Look { small: true, ..Look::default() }).clicked() {
+    if stored
+        && !running
+        && widgets::icon_button_of(ui, icons::CLOSE, texts.remove_model, Look { small: true, ..Look::default() }).clicked()
+    {
         view.commands.push(Command::RemoveModel(entry.path.clone()));
     }
     let recent = app.settings.recent_models.contains(&entry.path);

@@ -6,8 +6,8 @@ use egui::{Align, ComboBox, DragValue, Layout, RichText, ScrollArea, Slider, Tex
 use super::dialogs::Ask;
 use super::widgets::{self, Look};
 use super::{View, icons};
-use crate::app::worker::StorageSpace;
 use crate::app::i18n::Texts;
+use crate::app::worker::StorageSpace;
 use crate::app::{App, ChatSettings, Command, Language, Settings, Theme, Thinking, ZOOM, theme};
 use crate::sampler::Sampling;
 

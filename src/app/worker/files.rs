@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
-use super::engine::Reports;
 use super::attachment::{ATTACHMENT_BYTES, IMPORT_BYTES, attachment_of};
+use super::engine::Reports;
 use super::hall::panic_text;
 use super::{Job, Report};
 use crate::app::chat::Attachment;
