@@ -37,20 +37,31 @@ pub struct Client {
     page: Rc<Page>,
     inbox: Inbox,
     worker: web_sys::Worker,
+    /// It died, and no other one was begun.
+    is_dead: bool,
     listeners: Vec<Closure<dyn Fn(JsValue)>>,
     running: Vec<(Ticket, Cancel)>,
-    /// How the running model was opened, and what is being opened.
+    /// How the running model was opened, none after a revival that is not known to have worked, and what is being opened.
     opened: Option<OpenOptions>,
     opening: Option<(Ticket, OpenOptions)>,
+    /// What a revival opens.
+    revived: Option<OpenOptions>,
 }
 
 impl Client {
     pub fn new(page: Rc<Page>, repaint: Rc<dyn Fn()>) -> Self {
         let inbox = Inbox { reports: Rc::default(), death: Rc::default(), repaint };
         let worker = page.spawn();
-        let mut client = Self { page, inbox, worker, listeners: vec![], running: vec![], opened: None, opening: None };
+        let mut client =
+            Self { page, inbox, worker, is_dead: false, listeners: vec![], running: vec![], opened: None, opening: None, revived: None };
         client.listen();
         client
+    }
+
+    fn begin(&mut self) {
+        self.worker = self.page.spawn();
+        self.listen();
+        self.is_dead = false;
     }
 
     fn listen(&mut self) {
@@ -89,7 +100,10 @@ impl Client {
         }
     }
 
-    fn post_job(&self, job: &Job) {
+    fn post_job(&mut self, job: &Job) {
+        if self.is_dead {
+            self.begin();
+        }
         let Ok(text) = serde_json::to_string(job) else { return };
         let picked = match job {
             Job::Open { options, .. } => options.model.as_deref().and_then(Path::to_str).and_then(|path| self.page.files(path)),
@@ -105,9 +119,15 @@ impl Client {
     fn revive(&mut self, reason: String) {
         self.worker.terminate();
         self.inbox.reports.borrow_mut().clear();
-        self.worker = self.page.spawn();
-        self.listen();
+        if self.revived.take().is_some() {
+            // The new one died before it was of use: the next job begins another.
+            self.is_dead = true;
+            self.inbox.put(Report::RebuildFailed { reason });
+            return;
+        }
+        self.begin();
         if let Some((ticket, _)) = self.opening.take() {
+            self.opened = None;
             self.inbox.put(Report::OpenFailed { ticket, reason, kept: false });
             return;
         }
@@ -115,20 +135,33 @@ impl Client {
         for (ticket, _) in self.running.drain(..).skip(1) {
             self.inbox.put(Report::Answer { ticket, event: Event::Failed(reason.clone()) });
         }
-        match self.opened.clone() {
+        // Once: a model that kills its worker again is left alone until it is asked for.
+        match self.opened.take() {
             Some(options) => {
+                self.opening = None;
+                self.revived = Some(options.clone());
                 self.inbox.put(Report::Broken { ticket: answering, reason });
                 self.post_job(&Job::Open { ticket: REVIVAL, options, cancel: Cancel::default() });
             }
-            None => self.inbox.put(Report::RebuildFailed { reason }),
+            None => {
+                self.worker.terminate();
+                self.is_dead = true;
+                self.inbox.put(Report::RebuildFailed { reason });
+            }
         }
     }
 
     /// Keeps account of what a report means for this side.
     fn note(&mut self, report: Report) -> Report {
         match report {
-            Report::Opened { ticket: REVIVAL, model } => Report::Rebuilt { model },
-            Report::OpenFailed { ticket: REVIVAL, reason, .. } => Report::RebuildFailed { reason },
+            Report::Opened { ticket: REVIVAL, model } => {
+                self.opened = self.revived.take();
+                Report::Rebuilt { model }
+            }
+            Report::OpenFailed { ticket: REVIVAL, reason, .. } => {
+                self.revived = None;
+                Report::RebuildFailed { reason }
+            }
             Report::Opened { ticket, model } => {
                 if let Some((_, options)) = self.opening.take_if(|(opening, _)| *opening == ticket) {
                     self.opened = Some(options);

@@ -158,7 +158,7 @@ impl Store for WebStore {
         self.mirror.borrow_mut().write(changes)?;
         self.page.keep_chats(&json);
         match self.failed.take() {
-            Some(reason) => Err(StoreError::Busy(reason)),
+            Some(reason) => Err(StoreError::Other(reason)),
             None => Ok(()),
         }
     }

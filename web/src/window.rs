@@ -48,6 +48,8 @@ pub async fn start_window(
             app.settings.model = Some(ModelRef::Path(PathBuf::from(model)));
         }
         if let Some(prompt) = prompt {
+            // What another chat's draft holds stays.
+            app.apply(Command::NewChat);
             app.apply(Command::SetDraft(prompt));
         }
         let view = View::new(&ctx, Box::new(WebDialogs::new(page.clone(), &ctx)));
