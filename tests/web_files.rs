@@ -147,6 +147,7 @@ fn damaged_changed_and_cut_files_are_found() {
     let absent = stage.server.url("files/absent.gguf");
     refused(&call(&mut page, "open", &[json!(absent)]), "http", &[&absent, "404"]);
     refused(&call(&mut page, "open", &[json!("picked/gone.gguf")]), "not-a-model", &["add the file again"]);
+    refused(&call(&mut page, "open", &[json!(format!("{url}#sha256=12"))]), "checksum", &["64 hexadecimal digits", "12"]);
 
     stage.server.set_fault(BIG, Fault { delay: Duration::from_millis(300), ..Fault::default() });
     page.eval(&format!("start('open', {})", json!(url)));

@@ -1,5 +1,5 @@
 //! Files: read in parts when asked for, never half written. Natively they are mapped; in a tab they are what the page has
-//! [mounted](mount) under a path.
+//! mounted under a path.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod disk;

@@ -23,7 +23,14 @@ export class ModelError extends Error {
 
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 const mib = bytes => `${(bytes / (1 << 20)).toFixed(bytes < 10 << 20 ? 1 : 0)} MiB`;
-const fileName = url => decodeURIComponent(new URL(url).pathname.split('/').pop() || url);
+const fileName = url => {
+    const name = new URL(url).pathname.split('/').pop() || url;
+    try {
+        return decodeURIComponent(name);
+    } catch {
+        return name;
+    }
+};
 
 /** An error of the file system in the words of a user. */
 function storageError(error, what, bytes) {
@@ -70,8 +77,9 @@ export class ModelFiles {
         const handle = await (await folder.getFileHandle(name, { create: true })).createSyncAccessHandle();
         try {
             const bytes = new TextEncoder().encode(JSON.stringify(value));
-            handle.truncate(0);
+            // In this order: what only grows is never without its beginning.
             handle.write(bytes, { at: 0 });
+            handle.truncate(bytes.length);
             handle.flush();
         } finally {
             handle.close();
@@ -138,7 +146,10 @@ export class ModelFiles {
             throw new ModelError('not-a-model', `${path}: expected a stored model or an address, found nothing of that name; add the file again`);
         }
         const url = new URL(path);
-        const sha256 = /^#sha256=([0-9a-f]{64})$/.exec(url.hash)?.[1];
+        const sha256 = /^#sha256=([0-9a-f]{64})$/i.exec(url.hash)?.[1].toLowerCase();
+        if (/^#sha256/i.test(url.hash) && !sha256) {
+            throw new ModelError('checksum', `${path}: expected 64 hexadecimal digits after #sha256=, found ${JSON.stringify(url.hash.slice(8, 80))}`);
+        }
         url.hash = '';
         const wanted = url.pathname.endsWith('/') ? await this.directory(url.href, signal) : [{ url: url.href, name: fileName(url.href), sha256 }];
         return this.kept({ path, name: fileName(url.href.replace(/\/$/, '')) }, await this.fetchAll(wanted, { signal, onProgress }));
