@@ -17,7 +17,7 @@ ${CARGO:-cargo} build --profile web --target wasm32-unknown-unknown -p fathom-we
 
 rm -rf "$next"
 mkdir -p "$next/models"
-"${WASM_BINDGEN:-.setup/state/bin/wasm-bindgen}" --target web --remove-name-section --remove-producers-section --out-dir "$next" "$target/fathom_web.wasm"
+"${WASM_BINDGEN:-.setup/state/bin/wasm-bindgen}" --target web --out-dir "$next" "$target/fathom_web.wasm"
 # Old versions of wasm-opt confuse the two tables that wasm-bindgen's glue uses: the page then does not start (108 does, 130 does not).
 optimiser=${WASM_OPT:-wasm-opt}
 version=$("$optimiser" --version 2>/dev/null | sed -n 's/^wasm-opt version \([0-9]*\).*/\1/p')
