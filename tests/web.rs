@@ -20,6 +20,7 @@ use fathom::kernels::CacheFormat;
 use page::Page;
 use pollster::block_on;
 use serde_json::{Value, json};
+use server::Server;
 use std::path::{Path, PathBuf};
 
 /// Pictures go where `FATHOM_WEB_PICTURES` says, to be looked at.
@@ -125,25 +126,44 @@ fn in_tab(page: &mut Page, model: &Value, prompts: &[Vec<u32>], count: usize) ->
         prompts = json!(prompts)
     );
     page.eval(&script);
-    let outcome = page.wait("outcome", 240);
+    let outcome = page.wait("outcome", 600);
     serde_json::from_value(outcome["ids"].clone()).unwrap_or_else(|_| panic!("{model}: {outcome}"))
 }
 
-#[test]
-fn ids_are_those_of_the_native_engine() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let Some(server) = tab::serve(&[("/golden/", &golden)]) else { return };
+/// A page of the same origin, and the server, with the golden checkpoints at `/golden/`.
+fn beside_the_engine() -> Option<(Server, Page, tempfile::TempDir)> {
+    let server = tab::serve(&[("/golden/", &golden())])?;
     let profile = tempfile::tempdir().unwrap();
     let mut page = Page::open(profile.path());
     page.visit(&server.url("test/files.html"));
+    Some((server, page, profile))
+}
 
-    let texts: Value = serde_json::from_slice(&std::fs::read(golden.join("default_model.json")).unwrap()).unwrap();
-    let ids = |i: usize| serde_json::from_value::<Vec<u32>>(texts[i]["input_ids"].clone()).unwrap();
-    let prompts = [ids(0)[22..34].to_vec(), ids(1)[22..32].to_vec(), ids(0)[..12].to_vec()];
-    assert_eq!(in_tab(&mut page, &Value::Null, &prompts, 24), native(None, &prompts, 24), "the default model");
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+#[test]
+fn ids_of_the_golden_checkpoints_are_the_native_engine_s() {
+    let Some((server, mut page, _profile)) = beside_the_engine() else { return };
     for name in ["v2", "v2lite", "v3", "v3-fp8", "moonlight"] {
         let prompts = [(1..8).map(|i| i * 5 % 50).collect()];
         let tab = in_tab(&mut page, &json!(server.url(&format!("golden/{name}/"))), &prompts, 8);
-        assert_eq!(tab, native(Some(golden.join(name)), &prompts, 8), "{name}");
+        assert_eq!(tab, native(Some(golden().join(name)), &prompts, 8), "{name}");
+        println!("{name}: {tab:?}");
+    }
+}
+
+#[test]
+fn ids_of_the_default_model_are_the_native_engine_s() {
+    let Some((_server, mut page, _profile)) = beside_the_engine() else { return };
+    let texts: Value = serde_json::from_slice(&std::fs::read(golden().join("default_model.json")).unwrap()).unwrap();
+    let ids = |i: usize| serde_json::from_value::<Vec<u32>>(texts[i]["input_ids"].clone()).unwrap();
+    let prompts = [ids(0)[22..34].to_vec(), ids(1)[22..32].to_vec(), ids(0)[..12].to_vec()];
+    for prompt in prompts {
+        let prompts = [prompt];
+        let tab = in_tab(&mut page, &Value::Null, &prompts, 24);
+        assert_eq!(tab, native(None, &prompts, 24));
+        println!("{prompts:?}: {tab:?}");
     }
 }
