@@ -21,6 +21,7 @@ use page::Page;
 use pollster::block_on;
 use serde_json::{Value, json};
 use server::Server;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Pictures go where `FATHOM_WEB_PICTURES` says, to be looked at.
@@ -156,19 +157,20 @@ fn ids_of_the_golden_checkpoints_are_the_native_engine_s() {
 
 #[test]
 fn ids_of_the_default_model_are_the_native_engine_s() {
-    compare_default_model(&|texts| vec![texts[0][22..34].to_vec()]);
+    compare_default_model(&[(0, 22..34)]);
 }
 
 #[test]
 #[ignore = "minutes on a software adapter"]
 fn ids_of_more_prompts_are_the_native_engine_s() {
-    compare_default_model(&|texts| vec![texts[1][22..32].to_vec(), texts[0][..12].to_vec()]);
+    compare_default_model(&[(1, 22..32), (0, 0..12)]);
 }
 
-fn compare_default_model(prompts: &dyn Fn(&[Vec<u32>]) -> Vec<Vec<u32>>) {
+/// Compares 24 ids after each of these cuts of the golden prompts.
+fn compare_default_model(cuts: &[(usize, Range<usize>)]) {
     let Some((_server, mut page, _profile)) = beside_the_engine() else { return };
     let golden: Value = serde_json::from_slice(&std::fs::read(golden().join("default_model.json")).unwrap()).unwrap();
-    let texts = [0, 1].map(|i: usize| serde_json::from_value(golden[i]["input_ids"].clone()).unwrap());
-    let prompts = prompts(&texts);
+    let ids = |text: usize| serde_json::from_value::<Vec<u32>>(golden[text]["input_ids"].clone()).unwrap();
+    let prompts: Vec<Vec<u32>> = cuts.iter().map(|(text, cut)| ids(*text)[cut.clone()].to_vec()).collect();
     assert_eq!(in_tab(&mut page, &Value::Null, &prompts, 24), native(None, &prompts, 24));
 }
