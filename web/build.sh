@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 dist=web/dist
 next=web/dist.next
 target=${CARGO_TARGET_DIR:-target}/wasm32-unknown-unknown/web
-model=smollm2-135m-instruct-q4_1.gguf
+. .setup/model.sh
+name=${model##*/}
 
 say() { printf 'web: %s\n' "$*"; }
 
@@ -31,16 +32,13 @@ fi
 cp web/page/* "$next/"
 
 # The model is linked where it can be: it is large.
-ln "assets/$model" "$next/models/$model" 2>/dev/null || cp "assets/$model" "$next/models/$model"
-sha256() { { if command -v sha256sum >/dev/null 2>&1; then sha256sum "$1"; elif command -v shasum >/dev/null 2>&1; then shasum -a 256 "$1"; else openssl dgst -sha256 -r "$1"; fi; } | cut -d ' ' -f 1; }
-bytes() { wc -c <"$1" | tr -d ' '; }
-printf '{"name": "SmolLM2 135M Instruct", "file": "%s", "bytes": %s, "sha256": "%s"}\n' \
-    "$model" "$(bytes "assets/$model")" "$(sha256 "assets/$model")" >"$next/models/default.json"
+ln "$model" "$next/models/$name" 2>/dev/null || cp "$model" "$next/models/$name"
+printf '{"name": "SmolLM2 135M Instruct", "file": "%s", "bytes": %s, "sha256": "%s"}\n' "$name" "$model_bytes" "$model_sha256" >"$next/models/default.json"
 
 # What the service worker keeps; its version is the hash of all of it.
 (
     cd "$next"
-    files=$(find . -type f ! -path "./models/$model" ! -name precache.json ! -name service-worker.js ! -name '*.d.ts' | sed 's|^\./||' | LC_ALL=C sort)
+    files=$(find . -type f ! -path "./models/$name" ! -name precache.json ! -name service-worker.js ! -name '*.d.ts' | sed 's|^\./||' | LC_ALL=C sort)
     for file in $files; do sha256 "$file"; done >precache.hashes
     version=$(sha256 precache.hashes)
     rm precache.hashes
@@ -53,10 +51,11 @@ printf '{"name": "SmolLM2 135M Instruct", "file": "%s", "bytes": %s, "sha256": "
 rm -rf "$dist"
 mv "$next" "$dist"
 
+bytes() { wc -c <"$1" | tr -d ' '; }
 for file in fathom_web_bg.wasm fathom_web.js; do
     line="$file: $(bytes "$dist/$file") bytes"
     line="$line, $(gzip -9 -c "$dist/$file" | wc -c | tr -d ' ') with gzip"
-    if command -v brotli >/dev/null 2>&1; then line="$line, $(brotli -q 11 -c "$dist/$file" | wc -c | tr -d ' ') with brotli"; fi
+    if have brotli; then line="$line, $(brotli -q 11 -c "$dist/$file" | wc -c | tr -d ' ') with brotli"; fi
     say "$line"
 done
 say "built into $dist; \`make web-serve\` serves it on this machine"

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,7 +39,6 @@ struct State {
     /// Bytes of bodies sent, by path.
     sent: Mutex<HashMap<String, u64>>,
     is_off: AtomicBool,
-    requests: AtomicU64,
 }
 
 impl Server {
@@ -50,13 +49,7 @@ impl Server {
     pub fn start(port: u16, folders: Vec<(String, PathBuf)>) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port))?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State {
-            folders,
-            faults: Mutex::default(),
-            sent: Mutex::default(),
-            is_off: AtomicBool::new(false),
-            requests: AtomicU64::new(0),
-        });
+        let state = Arc::new(State { folders, faults: Mutex::default(), sent: Mutex::default(), is_off: AtomicBool::new(false) });
         let shared = state.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -85,11 +78,6 @@ impl Server {
     /// Bytes of a path's bodies that were sent so far.
     pub fn sent(&self, path: &str) -> u64 {
         locked(&self.state.sent).get(path).copied().unwrap_or_default()
-    }
-
-    /// Requests so far.
-    pub fn requests(&self) -> u64 {
-        self.state.requests.load(Ordering::SeqCst)
     }
 }
 
@@ -122,7 +110,6 @@ fn answer(stream: &TcpStream, state: &State) -> io::Result<()> {
 
 /// Answers one request; whether the connection goes on.
 fn respond(mut stream: &TcpStream, state: &State, head: &[String]) -> io::Result<bool> {
-    state.requests.fetch_add(1, Ordering::SeqCst);
     let mut words = head.first().map(String::as_str).unwrap_or_default().split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = decoded(target.split(['?', '#']).next().unwrap_or_default());

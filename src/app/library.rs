@@ -1,9 +1,10 @@
 //! Models on this machine: what a header says of one, and whether it fits, before it is loaded.
 
-use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use crate::app::settings::ModelRef;
 use crate::checkpoint::Checkpoint;

@@ -135,7 +135,7 @@ impl App {
                 if let Err(reason) = result {
                     self.notify(Notice::FileFailed { reason });
                 }
-                self.apply(super::Command::ScanModels);
+                self.scan();
             }
         }
     }

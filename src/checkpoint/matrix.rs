@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::error::shown;
 use super::pack::block_bytes;
+use super::tensor::read;
 use super::{BLOCK_COLS, Checkpoint, CheckpointError, Dtype, FP8_BLOCK, Scale, TensorView, WeightFormat};
 use crate::files::Extent;
 
@@ -270,8 +271,7 @@ fn find_block_scale(view: &TensorView) -> Result<Scale, CheckpointError> {
     let size_bytes = view.bytes.size_bytes();
     for begin in (0..size_bytes).step_by(SCAN_BLOCKS * block_bytes) {
         let part = begin..size_bytes.min(begin + (SCAN_BLOCKS * block_bytes) as u64);
-        let unreadable = |error: std::io::Error| CheckpointError::tensor(view.name, "bytes", format!("an error: {error}"));
-        for block in view.bytes.read(part).map_err(unreadable)?.chunks_exact(block_bytes) {
+        for block in read(view.name, &view.bytes, part)?.chunks_exact(block_bytes) {
             largest = largest.max(u16::from_le_bytes([block[0], block[1]]) & 0x7fff);
         }
     }

@@ -21,13 +21,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::files::{Extent, ReadAt, Source};
 pub use error::CheckpointError;
 pub use formats::{BLOCK_COLS, FP8_BLOCK, Scale, WeightFormat, bf16_to_f32, decode_row, e4m3_to_f32, e8m0_to_f32, f16_to_f32};
 pub use gguf_metadata::{GgufArray, GgufMetadata, GgufValue};
 pub use hugging_face::check_quantization_config;
 pub use matrix::Matrix;
 pub use tensor::{Dtype, TensorEntry, TensorView};
+
+use crate::files::{Extent, ReadAt, Source};
 
 /// An open model: its tensors, mapped, and its settings.
 #[derive(Debug)]
@@ -148,7 +149,7 @@ pub fn vector(checkpoint: &Checkpoint, name: &str, len: usize) -> Result<Vec<f32
     if !matches!(view.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
         return Err(wrong("F32, F16, BF16 or F64".into(), view.dtype.to_string()));
     }
-    let bytes = view.bytes.read(0..view.bytes.size_bytes()).map_err(|error| wrong("bytes".into(), format!("an error: {error}")))?;
+    let bytes = tensor::read(name, &view.bytes, 0..view.bytes.size_bytes()).map_err(|error| error.in_file(checkpoint.file_of(name)))?;
     let values: Vec<f32> = (0..len).map(|i| formats::float_at(&bytes, view.dtype, i)).collect();
     match values.iter().position(|value| !value.is_finite()) {
         Some(at) => Err(wrong("finite numbers".into(), format!("{} at {at}", values[at]))),

@@ -7,7 +7,7 @@ use half::f16;
 
 use super::formats::{decode_row, float_at, is_finite_16};
 use super::matrix::{Matrix, Stored};
-use super::{BLOCK_COLS, CheckpointError, Dtype, FP8_BLOCK, Scale, TensorView, WeightFormat};
+use super::{BLOCK_COLS, CheckpointError, Dtype, FP8_BLOCK, Scale, TensorView, WeightFormat, tensor};
 use crate::files::Extent;
 
 /// Some of a matrix's rows as they lie in the file.
@@ -57,7 +57,7 @@ impl<'a> Matrix<'a> {
         let (cols, first) = (self.stored_cols, range.start);
         let rows = |extent: &Extent<'a>, range: Range<usize>, row_bytes: usize| {
             let (begin, end, size) = (range.start as u64, range.end as u64, row_bytes as u64);
-            extent.read(begin * size..end * size).map_err(|error| CheckpointError::tensor(self.name, "bytes", format!("an error: {error}")))
+            tensor::read(self.name, extent, begin * size..end * size)
         };
         let numbers = |numbers| Read { first, numbers, scales: Cow::default(), biases: Cow::default() };
         Ok(match &self.stored {

@@ -1,6 +1,8 @@
 //! What a file says of a tensor: its dtype, its shape, where its bytes lie. What the bytes mean is left to `formats` and `matrix`.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use super::CheckpointError;
 use crate::files::Extent;
@@ -84,6 +86,14 @@ pub struct TensorView<'a> {
     pub shape: Vec<usize>,
     /// Little endian; empty for `Dtype::UnknownGguf`.
     pub bytes: Extent<'a>,
+}
+
+/// Some of a tensor's bytes, counted from the extent's beginning.
+///
+/// # Errors
+/// A file that cannot be read any more, naming the tensor.
+pub(super) fn read<'a>(name: &str, extent: &Extent<'a>, range: Range<u64>) -> Result<Cow<'a, [u8]>, CheckpointError> {
+    extent.read(range).map_err(|error| CheckpointError::tensor(name, "bytes", format!("an error: {error}")))
 }
 
 /// A tensor as a header describes it, checked against the file's length.

@@ -12,10 +12,11 @@ mod language;
 mod locate;
 mod request;
 
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
+
+use serde::{Deserialize, Serialize};
 
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use clock::unix_secs;

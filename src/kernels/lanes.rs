@@ -82,7 +82,7 @@ impl Lanes {
 
     /// Lanes of a workgroup in which each lane owns whole rows.
     pub fn row_lanes(self) -> usize {
-        if self.workgroup < 32 { self.workgroup as usize } else { 32 }
+        self.workgroup.min(32) as usize
     }
 
     /// Adds sums and maxima over the lanes.

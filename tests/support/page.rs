@@ -1,7 +1,6 @@
 //! A real page in a headless Chromium, driven by the DevTools protocol: evaluates, types, clicks, takes pictures.
 
 use serde_json::{Value, json};
-use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,7 +18,6 @@ pub struct Page {
     socket: WebSocket<TcpStream>,
     session: Value,
     calls: u64,
-    events: VecDeque<Value>,
     /// What the page and its workers said on the console, errors that nothing caught included.
     pub console: Vec<String>,
 }
@@ -42,7 +40,7 @@ impl Page {
         let stream = TcpStream::connect(("127.0.0.1", port.parse::<u16>().unwrap())).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
         let (socket, _) = tungstenite::client(format!("ws://127.0.0.1:{port}{path}"), stream).unwrap();
-        let mut page = Self { browser, socket, session: Value::Null, calls: 0, events: VecDeque::new(), console: vec![] };
+        let mut page = Self { browser, socket, session: Value::Null, calls: 0, console: vec![] };
         let target = page.call("Target.createTarget", json!({ "url": "about:blank" }));
         let attached = page.call("Target.attachToTarget", json!({ "targetId": target["targetId"], "flatten": true }));
         page.session = attached["sessionId"].clone();
@@ -94,10 +92,7 @@ impl Page {
                 let details = &event["params"]["exceptionDetails"];
                 self.console.push(format!("uncaught: {} {}", details["text"], details["exception"]["description"]));
             }
-            _ => {
-                self.events.push_back(event);
-                self.events.truncate(200);
-            }
+            _ => {}
         }
     }
 

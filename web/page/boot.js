@@ -1,9 +1,9 @@
 // The gate: says what this browser and its GPU can do and how much is to be downloaded, before anything is; then opens the window.
 
+import { ModelFiles, mib } from './models.js';
 import { Page } from './page.js';
 
 const element = id => document.getElementById(id);
-const mib = bytes => `${Math.round(bytes / (1 << 20))} MiB`;
 const parameters = new URLSearchParams(location.search);
 
 function row(name, text, kind = '') {
@@ -31,20 +31,11 @@ async function adapter() {
     return found;
 }
 
-/** Whether the default model is in the browser's storage already. */
-async function isStored(sha256) {
-    try {
-        const root = await navigator.storage.getDirectory();
-        await (await root.getDirectoryHandle('fathom-models')).getFileHandle(sha256);
-        return true;
-    } catch {
-        return false;
-    }
-}
-
 async function gate() {
     const gpu = await adapter();
     if (!gpu) return false;
+    // Only asked what there is: nothing is hashed here.
+    const files = new ModelFiles(null, new URL('.', import.meta.url));
     const { vendor, architecture, description, isFallbackAdapter } = gpu.info ?? {};
     const name = description || [vendor, architecture].filter(Boolean).join(' ') || 'not named by the browser';
     row('Graphics', isFallbackAdapter ? `${name}: software, so answers come slowly` : name, isFallbackAdapter ? 'warn' : 'good');
@@ -57,15 +48,15 @@ async function gate() {
     if (model) {
         row('Model', `${model}: its size is told once its server answers`);
     } else {
-        const manifest = await fetch(new URL('models/default.json', import.meta.url)).then(response => (response.ok ? response.json() : Promise.reject(new Error(`${response.status}`))));
-        stored = await isStored(manifest.sha256);
+        const manifest = await files.manifest();
+        stored = (await files.blob(manifest.sha256, manifest.bytes)) != null;
         bytes = manifest.bytes;
         row('Model', stored ? `${manifest.name}: stored here already, nothing to download` : `${manifest.name}: ${mib(bytes)} to download, once`, 'good');
     }
-    const { quota = 0, usage = 0 } = (await navigator.storage?.estimate?.().catch(() => null)) ?? {};
-    const denied = await navigator.storage?.getDirectory?.().then(() => null, error => error.name) ?? (navigator.storage?.getDirectory ? null : 'no storage');
+    const { quota_bytes, usage_bytes, denied } = await files.space();
+    const free = quota_bytes - usage_bytes;
     if (denied) row('Storage', 'denied, as in a private window: the model and chats are gone when the tab closes', 'warn');
-    else row('Storage', `${mib(quota - usage)} free of ${mib(quota)} that the browser allows`, !stored && bytes > quota - usage ? 'warn' : 'good');
+    else row('Storage', `${mib(free)} free of ${mib(quota_bytes)} that the browser allows`, !stored && bytes > free ? 'warn' : 'good');
     element('start').textContent = stored || bytes == null ? 'Start' : `Start (${mib(bytes)})`;
     return stored;
 }

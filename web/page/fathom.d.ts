@@ -43,7 +43,7 @@ export interface AnswerOptions {
 }
 
 export interface Summary {
-    stop: 'Eos' | 'Length' | 'Cancelled' | { StopString: string } | string | object;
+    stop: 'Eos' | 'Length' | 'Cancelled' | { Stop: string };
     ids: number[];
     text: string;
     reasoning: string;

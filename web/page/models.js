@@ -22,7 +22,7 @@ export class ModelError extends Error {
 }
 
 const sleep = ms => new Promise(done => setTimeout(done, ms));
-const mib = bytes => `${(bytes / (1 << 20)).toFixed(bytes < 10 << 20 ? 1 : 0)} MiB`;
+export const mib = bytes => `${(bytes / (1 << 20)).toFixed(bytes < 10 << 20 ? 1 : 0)} MiB`;
 const fileName = url => {
     const name = new URL(url).pathname.split('/').pop() || url;
     try {
@@ -31,6 +31,15 @@ const fileName = url => {
         return name;
     }
 };
+
+/** Writes all of the bytes; a full disk may take a part. */
+function writeAll(handle, bytes, at) {
+    for (let done = 0; done < bytes.length; ) {
+        const wrote = handle.write(bytes.subarray(done), { at: at + done });
+        if (!wrote) throw new DOMException('nothing more is written', 'QuotaExceededError');
+        done += wrote;
+    }
+}
 
 /** An error of the file system in the words of a user. */
 function storageError(error, what, bytes) {
@@ -138,9 +147,9 @@ export class ModelFiles {
         const here = await this.stored(path);
         if (here) return here;
         if (path == DEFAULT) {
-            const manifest = await this.manifest(signal);
-            const [file] = await this.fetchAll([{ url: new URL(manifest.url ?? `models/${manifest.file}`, this.base).href, name: manifest.file, ...manifest }], { signal, onProgress });
-            return this.kept({ path, name: manifest.name }, [file]);
+            const { name, file, bytes, sha256 } = await this.manifest(signal);
+            const url = new URL(`models/${file}`, this.base).href;
+            return this.kept({ path, name }, await this.fetchAll([{ url, name: file, bytes, sha256 }], { signal, onProgress }));
         }
         if (!/^https?:/.test(path)) {
             throw new ModelError('not-a-model', `${path}: expected a stored model or an address, found nothing of that name; add the file again`);
@@ -202,7 +211,7 @@ export class ModelFiles {
                     if (signal?.aborted) throw new ModelError('cancelled', `${path}: stopped`);
                     const bytes = new Uint8Array(await file.slice(at, at + PIECE_BYTES).arrayBuffer());
                     hash.update(bytes);
-                    handle?.write(bytes, { at });
+                    if (handle) writeAll(handle, bytes, at);
                     onProgress((done += bytes.length), total);
                 }
                 handle?.flush();
@@ -357,12 +366,8 @@ class Download {
     }
 
     write(at, bytes) {
-        if (!this.handle) return void this.pieces.push([at, bytes]);
-        for (let done = 0; done < bytes.length; ) {
-            const wrote = this.handle.write(bytes.subarray(done), { at: at + done });
-            if (!wrote) throw new DOMException('nothing more is written', 'QuotaExceededError');
-            done += wrote;
-        }
+        if (this.handle) writeAll(this.handle, bytes, at);
+        else this.pieces.push([at, bytes]);
     }
 
     /** Everything that is missing; false if the file is optional and absent. */

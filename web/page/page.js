@@ -99,7 +99,7 @@ export class Page {
             input.addEventListener('change', () => end([...input.files]));
             input.addEventListener('cancel', () => end([]));
             input.click();
-        }).then(names => names);
+        });
     }
 
     /** What is dropped anywhere on the page; caught before the canvas hears of it. */

@@ -181,27 +181,21 @@ impl Client {
         }
     }
 
-    fn read<T>(&self, path: PathBuf, most: u64, make: impl FnOnce(PathBuf, Result<Vec<u8>, String>) -> T + 'static)
-    where
-        T: Into<Report>,
-    {
+    fn read(&self, path: PathBuf, most: u64, make: impl FnOnce(PathBuf, Result<Vec<u8>, String>) -> Report + 'static) {
         let (page, inbox) = (self.page.clone(), self.inbox.clone());
         spawn_local(async move {
             let bytes = JsFuture::from(page.read(&path.to_string_lossy(), most as f64)).await;
             let bytes = bytes.map(|bytes| js_sys::Uint8Array::new(&bytes).to_vec()).map_err(|error| words(&error));
-            inbox.put(make(path, bytes).into());
+            inbox.put(make(path, bytes));
         });
     }
 }
 
 impl Worker for Client {
     fn send(&mut self, job: Job) {
+        self.running.extend(job.running().map(|(ticket, cancel)| (ticket, cancel.clone())));
         match &job {
-            Job::Open { ticket, options, cancel } => {
-                self.opening = Some((*ticket, options.clone()));
-                self.running.push((*ticket, cancel.clone()));
-            }
-            Job::Answer { ticket, cancel, .. } => self.running.push((*ticket, cancel.clone())),
+            Job::Open { ticket, options, .. } => self.opening = Some((*ticket, options.clone())),
             Job::Unload => self.opened = None,
             _ => {}
         }

@@ -58,7 +58,7 @@ impl EngineHost {
                 if is_stale(&job, desk.jobs.borrow().iter()) {
                     continue;
                 }
-                let ticket = ticket(&job);
+                let ticket = job.running().map(|(ticket, _)| ticket);
                 hall.work(job).await;
                 desk.running.borrow_mut().retain(|(running, _)| Some(*running) != ticket);
             }
@@ -83,7 +83,7 @@ impl EngineHost {
                 });
             }
             job => {
-                if let (Job::Open { cancel, .. } | Job::Answer { cancel, .. }, Some(ticket)) = (&job, ticket(&job)) {
+                if let Some((ticket, cancel)) = job.running() {
                     self.desk.running.borrow_mut().push((ticket, cancel.clone()));
                 }
                 self.desk.jobs.borrow_mut().push_back(job);
@@ -99,13 +99,6 @@ impl EngineHost {
     pub fn cancel(&self, ticket: f64) {
         let ticket = Ticket(ticket as u64);
         self.desk.running.borrow().iter().filter(|(running, _)| *running == ticket).for_each(|(_, cancel)| cancel.cancel());
-    }
-}
-
-fn ticket(job: &Job) -> Option<Ticket> {
-    match job {
-        Job::Open { ticket, .. } | Job::Answer { ticket, .. } => Some(*ticket),
-        _ => None,
     }
 }
 

@@ -44,7 +44,7 @@ extern "C" {
     #[wasm_bindgen(method)]
     pub fn state(this: &Page, json: &str);
 
-    /// The chats as they were stored: `[table, key, value]` texts.
+    /// The chats as they were stored: pairs of key and row, both texts.
     #[wasm_bindgen(method)]
     pub fn chats(this: &Page) -> Array;
 
@@ -52,7 +52,7 @@ extern "C" {
     #[wasm_bindgen(method, getter, js_name = chatsDenied)]
     pub fn chats_denied(this: &Page) -> Option<String>;
 
-    /// Writes changes, all or none: `[op, table, key, value]`.
+    /// Writes changes, all or none: `[{key, row}]`, where a row of null deletes.
     #[wasm_bindgen(method, js_name = keepChats)]
     pub fn keep_chats(this: &Page, json: &str);
 

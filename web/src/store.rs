@@ -74,14 +74,13 @@ impl WebStore {
     }
 
     fn edits(&self, change: &Change) -> Result<Vec<Edit>, StoreError> {
-        let text = |value: &dyn erased::Json| value.json().map_err(|error| StoreError::Other(error.to_string()));
         Ok(match change {
             Change::Head(head) => {
-                let row = Row::Head(text(&**head)?);
+                let row = Row::Head(text(head)?);
                 vec![Edit { key: format!("{HEAD}{}", head.id.0), row: Some(text(&row)?) }]
             }
             Change::Message(chat, message) => {
-                let row = Row::Message { chat: *chat, message: text(&**message)? };
+                let row = Row::Message { chat: *chat, message: text(message)? };
                 vec![Edit { key: format!("{MESSAGE}{}", message.id.0), row: Some(text(&row)?) }]
             }
             Change::Setting(name, value) => vec![Edit { key: format!("{SETTING}{name}"), row: Some(text(&Row::Setting(value.clone()))?) }],
@@ -95,18 +94,8 @@ impl WebStore {
     }
 }
 
-mod erased {
-    //! Any value as JSON.
-
-    pub trait Json {
-        fn json(&self) -> serde_json::Result<String>;
-    }
-
-    impl<T: serde::Serialize> Json for T {
-        fn json(&self) -> serde_json::Result<String> {
-            serde_json::to_string(self)
-        }
-    }
+fn text(value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Other(error.to_string()))
 }
 
 /// Takes an edit into the mirror; rows that cannot be read are left alone.
@@ -154,7 +143,7 @@ impl Store for WebStore {
         for change in changes {
             edits.extend(self.edits(change)?);
         }
-        let json = serde_json::to_string(&edits).map_err(|error| StoreError::Other(error.to_string()))?;
+        let json = text(&edits)?;
         self.mirror.borrow_mut().write(changes)?;
         self.page.keep_chats(&json);
         match self.failed.take() {

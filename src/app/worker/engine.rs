@@ -88,7 +88,7 @@ impl EngineWorker {
 impl Worker for EngineWorker {
     fn send(&mut self, job: Job) {
         self.running.retain(|cancel| !cancel.is_cancelled());
-        if let Job::Open { cancel, .. } | Job::Answer { cancel, .. } = &job {
+        if let Some((_, cancel)) = job.running() {
             self.running.push(cancel.clone());
             // Those long done are let go of.
             let surplus = self.running.len().saturating_sub(32);

@@ -52,10 +52,7 @@ impl<'a, B: Backend> Hall<'a, B> {
 
     /// Does a job for the engine; what it does to files is another's.
     pub async fn work(&mut self, job: Job) {
-        let ticket = match &job {
-            Job::Open { ticket, .. } | Job::Answer { ticket, .. } => Some(*ticket),
-            _ => None,
-        };
+        let ticket = job.running().map(|(ticket, _)| ticket);
         let is_open = matches!(job, Job::Open { .. });
         if let Err(reason) = caught(self.job(job)).await {
             match ticket {

@@ -10,8 +10,9 @@ mod files;
 mod hall;
 mod scripted;
 
-use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 pub use attachment::{ATTACHMENT_BYTES, IMPORT_BYTES, attachment_of};
 #[cfg(not(target_arch = "wasm32"))]
@@ -100,6 +101,14 @@ pub enum Job {
 }
 
 impl Job {
+    /// The ticket of a job that takes its time, and how it is given up.
+    pub fn running(&self) -> Option<(Ticket, &Cancel)> {
+        match self {
+            Self::Open { ticket, cancel, .. } | Self::Answer { ticket, cancel, .. } => Some((*ticket, cancel)),
+            _ => None,
+        }
+    }
+
     /// Whether it waits its turn at the engine; else it is about files.
     pub fn is_for_engine(&self) -> bool {
         matches!(self, Self::Open { .. } | Self::Unload | Self::Answer { .. } | Self::Count { .. } | Self::MeasureKernels)
