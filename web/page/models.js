@@ -32,6 +32,20 @@ const fileName = url => {
     }
 };
 
+/** Files that are being opened. A handle that nothing refers to may be collected, and Chromium then never answers its promise. */
+const opening = new Set();
+
+/** A file to read and write at once, made if absent. */
+async function openFile(folder, name) {
+    const file = await folder.getFileHandle(name, { create: true });
+    opening.add(file);
+    try {
+        return await file.createSyncAccessHandle();
+    } finally {
+        opening.delete(file);
+    }
+}
+
 /** Writes all of the bytes; a full disk may take a part. */
 function writeAll(handle, bytes, at) {
     for (let done = 0; done < bytes.length; ) {
@@ -39,6 +53,14 @@ function writeAll(handle, bytes, at) {
         if (!wrote) throw new DOMException('nothing more is written', 'QuotaExceededError');
         done += wrote;
     }
+}
+
+function writeJson(handle, value) {
+    const bytes = new TextEncoder().encode(JSON.stringify(value));
+    // In this order: what only grows is never without its beginning.
+    writeAll(handle, bytes, 0);
+    handle.truncate(bytes.length);
+    handle.flush();
 }
 
 /** An error of the file system in the words of a user. */
@@ -82,14 +104,10 @@ export class ModelFiles {
         }
     }
 
-    async writeJson(folder, name, value) {
-        const handle = await (await folder.getFileHandle(name, { create: true })).createSyncAccessHandle();
+    async writeIndex(folder, index) {
+        const handle = await openFile(folder, INDEX);
         try {
-            const bytes = new TextEncoder().encode(JSON.stringify(value));
-            // In this order: what only grows is never without its beginning.
-            handle.write(bytes, { at: 0 });
-            handle.truncate(bytes.length);
-            handle.flush();
+            writeJson(handle, index);
         } finally {
             handle.close();
         }
@@ -106,7 +124,7 @@ export class ModelFiles {
         await navigator.locks.request('fathom-models-index', async () => {
             const others = (await this.list()).filter(({ path }) => path != entry.path);
             const folder = await this.folder();
-            if (folder) await this.writeJson(folder, INDEX, [...others, entry]);
+            if (folder) await this.writeIndex(folder, [...others, entry]);
             else this.memoryIndex = [...others, entry];
         });
     }
@@ -205,7 +223,7 @@ export class ModelFiles {
             const folder = await this.folder();
             const hash = new this.Sha256();
             const part = `part-${crypto.randomUUID()}`;
-            const handle = folder && (await (await folder.getFileHandle(part, { create: true })).createSyncAccessHandle());
+            const handle = folder && (await openFile(folder, part));
             try {
                 for (let at = 0; at < file.size; at += PIECE_BYTES) {
                     if (signal?.aborted) throw new ModelError('cancelled', `${path}: stopped`);
@@ -246,7 +264,7 @@ export class ModelFiles {
             const needed = new Set(rest.flatMap(entry => entry.files.map(file => file.sha256)));
             const gone = all.filter(entry => entry.path == path).flatMap(entry => entry.files.map(file => file.sha256));
             const folder = await this.folder();
-            if (folder) await this.writeJson(folder, INDEX, rest);
+            if (folder) await this.writeIndex(folder, rest);
             else this.memoryIndex = rest;
             for (const sha256 of gone.filter(sha256 => !needed.has(sha256))) {
                 this.memory.delete(sha256);
@@ -348,20 +366,28 @@ class Download {
         try {
             if (this.folder) {
                 this.journal = (await this.files.readJson(this.folder, `${this.part}.json`)) ?? this.journal;
-                this.handle = await (await this.folder.getFileHandle(this.part, { create: true })).createSyncAccessHandle();
+                this.handle = await openFile(this.folder, this.part);
+                this.notes = await openFile(this.folder, `${this.part}.json`);
                 // A journal without its file is of no use.
                 if (this.journal.total != null && this.handle.getSize() == 0) this.journal = { etag: null, total: null, done: [] };
             }
             if (!(await this.fetch())) return null;
             return await this.finish();
         } finally {
-            this.handle?.close();
+            this.close();
             // An optional file that is absent leaves nothing behind.
             if (this.folder && this.journal.total == null) await this.forget();
         }
     }
 
+    close() {
+        this.handle?.close();
+        this.notes?.close();
+        this.handle = this.notes = null;
+    }
+
     async forget() {
+        this.close();
         for (const name of [this.part, `${this.part}.json`]) await this.folder.removeEntry(name).catch(() => {});
     }
 
@@ -408,7 +434,7 @@ class Download {
             const bytes = new Uint8Array(await response.arrayBuffer());
             if (bytes.length != Math.min(PIECE_BYTES, size - begin)) throw new TypeError('the connection was cut');
             this.write(begin, bytes);
-            await this.mark(piece, bytes.length);
+            this.mark(piece);
             return true;
         };
         return this.files.get(this.url, { signal: this.signal, headers: { Range: range }, may404: isFirst && this.optional, read });
@@ -448,13 +474,11 @@ class Download {
         return true;
     }
 
-    async mark(piece, bytes) {
+    mark(piece) {
         this.journal.done.push(piece);
         if (this.folder) {
             this.handle.flush();
-            // One after another: the journal's file can be open only once.
-            this.noting = (this.noting ?? Promise.resolve()).then(() => this.files.writeJson(this.folder, `${this.part}.json`, this.journal));
-            await this.noting;
+            writeJson(this.notes, this.journal);
         }
         // What is told is safe.
         const { total, done } = this.journal;
@@ -473,8 +497,7 @@ class Download {
                 hash.update(bytes.subarray(0, size));
             }
             this.handle.flush();
-            this.handle.close();
-            this.handle = null;
+            this.close();
         } else {
             this.pieces.sort(([a], [b]) => a - b);
             this.pieces.forEach(([, bytes]) => hash.update(bytes));
