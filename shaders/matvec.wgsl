@@ -28,8 +28,6 @@ fn matvec(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     let rows = four_rows(rows_inside(row, params.rows) + head * params.rows);
     let x_begin = token * params.x_stride + (params.head_begin + head) * params.x_head_stride;
 
-    begin_x(token, params.head_begin + head);
-
     // All lanes loop equally often, as sharing x asks; a lane past the last block adds nothing.
     var dots = vec4<f32>(0.0);
     var squares = 0.0;

@@ -1,15 +1,18 @@
-// zeta[row, head] = Σ_s softmax_s( scale * (x[row, head] · cache_s) ) latent_s
+// zeta[row, head] = Σ_s softmax_s( scale * (x[row, head] · key_s) ) latent_s
 //
 // Absorbed attention over the paged latent cache (DEEPSEEK.md §4.1) with an online softmax, for any mix of sequences and
-// positions. A workgroup takes one row, four or eight heads and one of SPLITS parts of the row's past, which it goes through in
-// tiles of two positions a lane: first every lane scores its positions, then every lane sums its own latent columns over
-// the tile. What is unrolled by heads and columns is `mla_attention.rs`'s business.
+// positions. Groups of heads may have numbers of an entry of their own. A workgroup takes one row, up to four or eight heads of a
+// group and one of SPLITS parts of the row's past, which it goes through in tiles of two positions a lane: first every lane
+// scores its positions, then every lane sums its own latent columns over the tile, four positions at a time. What is unrolled by
+// heads and columns is `mla_attention.rs`'s business.
 
 struct Params {
     heads: u32,
-    latent: u32,        // latent numbers as stored, a multiple of 32
-    rope: u32,          // rotary numbers as stored, a multiple of 32
-    score_begin: u32,   // where queries begin, in vec4: past the latent where they have nothing there
+    group_heads: u32,   // heads that score and sum the same numbers of an entry
+    query: u32,         // numbers of a query, a multiple of 32
+    latent: u32,        // latent numbers that a head sums, a multiple of 32
+    key_begin: u32,     // where in an entry the first group's keys begin, in blocks of 32
+    key_stride: u32,    // from group to group, in the same
     max_pages: u32,     // pages of a sequence
     entry_quads: u32,   // from cache entry to cache entry, in quads of words
     scale_begin: u32,   // where in one its scales begin, in the same
@@ -17,15 +20,43 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// 1: x [rows, heads, latent + rope], the queries  2: cache [pages, PAGE], as the `entry_*` part keeps them  3: zeta [rows, SPLITS, heads, latent]
+// 1: x [rows, heads, query]  2: cache [pages, PAGE], as the `entry_*` part keeps them  3: zeta [rows, SPLITS, heads, latent]
 @group(0) @binding(4) var<storage, read> page_table: array<u32>;         // [sequences, max_pages]
 @group(0) @binding(5) var<uniform> step: vec4<u32>;                      // live rows first
 
 const HIDDEN = -3e38;   // the score of a position that is not there
 
+// The heads of a workgroup, and what they read of an entry.
+struct HeadTile {
+    first: u32,
+    end: u32,       // of their group
+    key: u32,       // first block of their keys
+    latent: u32,    // first block of their latent numbers
+}
+
 // Where a position of a sequence begins in the cache.
 fn entry_of(sequence: u32, position: u32) -> u32 {
     return (page_table[sequence * params.max_pages + position / PAGE] * PAGE + position % PAGE) * params.entry_quads;
+}
+
+fn head_tile(index: u32) -> HeadTile {
+    let tiles = (params.group_heads + HEADS - 1u) / HEADS;
+    let kv_group = index / tiles;
+    let begin = kv_group * params.group_heads;
+    return HeadTile(begin + index % tiles * HEADS, begin + params.group_heads, params.key_begin + kv_group * params.key_stride,
+                    kv_group * (params.latent / 32u));
+}
+
+// What the lanes know of a tile's first `count` positions goes into the sums.
+fn sums_add_tile(sums: ptr<function, Sums>, share: Shares, entry: u32, count: u32, latent: u32, lane: u32) {
+    tile_write(share, entry, lane);
+    // Positions past the last have no share, and an entry that is there.
+    for (var p = 0u; p < count; p += 4u) {
+        sums_add(sums, tile_share(share, p), tile_share(share, p + 1u), tile_share(share, p + 2u), tile_share(share, p + 3u),
+                 vec4<u32>(tile_entry(entry, p), tile_entry(entry, p + 1u), tile_entry(entry, p + 2u), tile_entry(entry, p + 3u)),
+                 latent, lane);
+    }
+    tile_read();
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -37,8 +68,8 @@ fn mla_attention(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     let length = min(row.position + 1u, params.max_pages * PAGE);
     let part = (length + SPLITS - 1u) / SPLITS;
     let end = min((group.z + 1u) * part, length);
-    let first_head = group.y * HEADS;
-    let query_quads = bound((params.latent + params.rope) / 4u, group.x);
+    let heads = head_tile(group.y);
+    let query_quads = bound(params.query / 4u, group.x);
     let query = group.x * params.heads * query_quads;
 
     var sums = Sums();
@@ -49,7 +80,7 @@ fn mla_attention(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
         let b = a + WORKGROUP_SIZE;
         let entry_a = entry_of(row.sequence, min(a, length - 1u));
         let entry_b = entry_of(row.sequence, min(b, length - 1u));
-        let scores = tile_scores(query, first_head, query_quads, entry_a, entry_b, at.lane);
+        let scores = tile_scores(query, heads, query_quads, entry_a, entry_b, at.lane);
         let score_a = hidden_unless(scores.a, a < end);
         let score_b = hidden_unless(scores.b, b < end);
 
@@ -61,17 +92,10 @@ fn mla_attention(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
         largest = tile_largest;
         sums_scale(&sums, shrink);
 
-        tile_write(share_a, entry_a, at.lane);
-        for (var p = 0u; p < min(WORKGROUP_SIZE, end - tile); p += 1u) {
-            sums_add(&sums, tile_share(share_a, p), tile_entry(entry_a, p), at.lane);
-        }
-        tile_read();
-        tile_write(share_b, entry_b, at.lane);
-        for (var p = 0u; p < min(WORKGROUP_SIZE, max(end, tile + WORKGROUP_SIZE) - tile - WORKGROUP_SIZE); p += 1u) {
-            sums_add(&sums, tile_share(share_b, p), tile_entry(entry_b, p), at.lane);
-        }
-        tile_read();
+        sums_add_tile(&sums, share_a, entry_a, min(WORKGROUP_SIZE, end - tile), heads.latent, at.lane);
+        sums_add_tile(&sums, share_b, entry_b, min(WORKGROUP_SIZE, max(end, tile + WORKGROUP_SIZE) - tile - WORKGROUP_SIZE), heads.latent,
+                      at.lane);
     }
-    let to = ((group.x * SPLITS + group.z) * params.heads + first_head) * params.latent;
-    sums_put(sums, finish(largest, total, (group.x * SPLITS + group.z) * params.heads, first_head, at.lane), to, first_head, at.lane);
+    let first = (group.x * SPLITS + group.z) * params.heads;
+    sums_put(sums, finish(largest, total, first, heads, at.lane), (first + heads.first) * params.latent, heads, at.lane);
 }

@@ -1,7 +1,7 @@
 // Brings a row into the latent space (DEEPSEEK.md §3.2, §3.3, §4.1):
 //   y[row, head] = [ Σ_i weight[head, i] x[row, head, i] ; rope(x[row, head]'s rotary part) ]
-//   cache[entry of row] = [ norm(u's latent) ; rope(u's rotary part) ]
-// so that a score is one product of a query and a cache entry.
+//   cache[entry of row] = [ norm(u's latent) ; rope(u's rotary keys) ]
+// so that a score is one product of a query and a part of a cache entry. Without a weight y holds the rotary part alone.
 //
 // Of a row's workgroups the first turns queries and the second appends to the cache, both in this slab's launch if
 // it is the first; the rest absorb: each lane owns a block of 32 latent columns of one head.
@@ -9,7 +9,9 @@
 struct Params {
     nope: u32,          // a head's rows in the weight; 0: there is none
     cols: u32,          // latent columns as stored, a multiple of 32: the weight's, too
-    rope: u32,          // rotary columns as stored, a multiple of 32
+    rope: u32,          // rotary columns of a query as stored, a multiple of 32
+    keys: u32,          // of an entry: one key of these, or one for each group of heads
+    query: u32,         // a head's numbers in y
     heads: u32,
     head_begin: u32,    // first head of this slab
     blocks: u32,        // blocks of 32 columns in all heads of this slab
@@ -28,7 +30,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 // 1: x [rows, x_stride]  2: u [rows, u_stride]  3: gain [cols]  4: rotary [positions, rope], pairs of cos, sin
-// 5: y [rows, heads, cols + rope]  6: cache [entries], as the `append_*` part keeps them
+// 5: y [rows, heads, query]  6: cache [entries], as the `append_*` part keeps them
 @group(0) @binding(7) var<uniform> step: vec4<u32>;                      // live rows first
 
 // Pairs (a, b), (c, d) turned by (cos, sin) each.
@@ -37,14 +39,14 @@ fn turned(pairs: vec4<f32>, turn: vec4<f32>) -> vec4<f32> {
                      pairs.z * turn.z - pairs.w * turn.w, pairs.w * turn.z + pairs.z * turn.w);
 }
 
-// A quad of a cache entry: of the latent, or of the shared key.
+// A quad of a cache entry: of the latent, or of a key.
 fn entry_quad(from_u: u32, i: u32, scale: f32, turn: u32) -> vec4<f32> {
     let u = u_at(from_u + i);
     let latent_quads = params.cols / 4u;
     if i < latent_quads {
         return u * scale * gain_at(i);
     }
-    return turned(u, rotary_at(turn + i - latent_quads));
+    return turned(u, rotary_at(turn + (i - latent_quads) % (params.rope / 4u)));
 }
 
 fn entry_block(from_u: u32, block: u32, scale: f32, turn: u32) -> Block {
@@ -59,7 +61,7 @@ fn entry_block(from_u: u32, block: u32, scale: f32, turn: u32) -> Block {
 fn mla_enter(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     let row = batch[group.y];
     let rope_quads = params.rope / 4u;
-    let entry = params.cols + params.rope;
+    let entry = params.cols + params.keys;
     let turn = min(row.position, params.positions - 1u) * rope_quads;
     let from_u = group.y * params.u_stride + params.u_begin;
 
@@ -68,7 +70,7 @@ fn mla_enter(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     if role == 0u {
         for (var i = at.lane; i < params.heads * rope_quads; i += WORKGROUP_SIZE) {
             let pairs = x_at(group.y * params.x_stride + params.x_rope_begin + i);
-            let to = (group.y * params.heads + i / rope_quads) * entry + params.cols + i % rope_quads * 4u;
+            let to = (group.y * params.heads + i / rope_quads) * params.query + params.query - params.rope + i % rope_quads * 4u;
             y_put(to, turned(pairs, rotary_at(turn + i % rope_quads)), 4u);
         }
     } else if role == 1u {

@@ -327,8 +327,7 @@ fn rows_do_not_depend_on_those_beside_them() {
             let step = gpu.uniform("batch", 4 * MAX_ROWS).unwrap();
             gpu.write(&step, 0, bytemuck::cast_slice(&rows));
             let (x, cache, page_table, zeta_out, rows) = (&x, &cache, &page_table, &zeta, &batch.rows);
-            let attention =
-                MlaAttention { x, cache, page_table, batch: &step, zeta: zeta_out, stats: None, scale: 0.1, has_nope: true, rows };
+            let attention = MlaAttention { x, cache, page_table, batch: &step, zeta: zeta_out, stats: None, scale: 0.1, groups: 1, rows };
             gpu.run(attention).unwrap();
             vec![zeta]
         });

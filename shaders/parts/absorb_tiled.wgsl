@@ -36,8 +36,8 @@ fn absorb(i: u32, row: u32) {
         c = block_fma(w3, v[2].w, c);
         d = block_fma(w3, v[3].w, d);
     }
-    let stride = params.heads * (params.cols + params.rope);
-    let to = (row * params.heads + params.head_begin + head) * (params.cols + params.rope) + block * 32u;
+    let stride = params.heads * params.query;
+    let to = (row * params.heads + params.head_begin + head) * params.query + block * 32u;
     put_block(to, a);
     put_block(to + stride, b);
     put_block(to + 2u * stride, c);

@@ -16,6 +16,6 @@ fn absorb(i: u32, row: u32) {
         sum = block_fma(load_block(rows.c, block), v.z, sum);
         sum = block_fma(load_block(rows.d, block), v.w, sum);
     }
-    let to = (row * params.heads + params.head_begin + head) * (params.cols + params.rope) + block * 32u;
+    let to = (row * params.heads + params.head_begin + head) * params.query + block * 32u;
     put_block(to, sum);
 }

@@ -1,9 +1,7 @@
 // Several workgroups saw parts of a row's past: what reads the sums weighs them by the largest score and the total of each.
-@group(0) @binding(13) var<storage, read_write> stats: array<vec2<f32>>; // [rows, SPLITS, heads]: largest, total
-
-fn finish(largest: Shares, total: Shares, row: u32, first_head: u32, lane: u32) -> Shares {
-    if lane < HEADS && first_head + lane < params.heads {
-        stats[row + first_head + lane] = vec2<f32>(shares_pick(largest, lane), shares_pick(total, lane));
-    }
+fn finish(largest: Shares, total: Shares, row: u32, heads: HeadTile, lane: u32) -> Shares {
+    let is_here = lane < HEADS && heads.first + lane < heads.end;
+    stats_put((row + heads.first + lane) * 4u, vec4<f32>(shares_pick(largest, lane), shares_pick(total, lane), 0.0, 0.0),
+              select(0u, 4u, is_here));
     return shares_of(1.0);
 }

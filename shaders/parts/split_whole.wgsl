@@ -1,4 +1,4 @@
 // One workgroup saw a row's whole past: its sums over their total are the result.
-fn finish(largest: Shares, total: Shares, row: u32, first_head: u32, lane: u32) -> Shares {
+fn finish(largest: Shares, total: Shares, row: u32, heads: HeadTile, lane: u32) -> Shares {
     return shares_inverse(total);
 }

@@ -28,8 +28,7 @@ pub async fn run(args: PlanArgs, device: &DeviceArgs) -> anyhow::Result<()> {
         None => writeln!(out, "4 bytes come back per token, no host wait between layers")?,
     }
     let (config, cache) = (engine.config(), engine.cache_format());
-    let (layers, entry, per_token) = (config.layers, config.cache_entry(), config.cache_bytes_per_token(cache));
-    let (c, r) = (config.kv_lora_rank.next_multiple_of(32), entry - config.kv_lora_rank.next_multiple_of(32));
+    let (layers, [c, r], per_token) = (config.layers, config.cache_parts(), config.cache_bytes_per_token(cache));
     let whole = table::bytes(per_token * engine.context() as u64);
     writeln!(
         out,

@@ -1,7 +1,7 @@
 //! What a window shows of a model's inside: which experts a token took, what else it could have been, and what the cache saves.
 
 use crate::kernels::CacheFormat;
-use crate::model::{ModelConfig, Seen};
+use crate::model::{ModelConfig, MoeConfig, Seen};
 use crate::text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +100,7 @@ impl ModelInside {
             moe_layers,
             experts: moe.map_or(0, |moe| moe.experts),
             top_k: moe.map_or(0, |moe| moe.top_k),
-            shared_experts: moe.map_or(0, |moe| moe.shared_width / moe.width),
+            shared_experts: moe.map_or(0, MoeConfig::shared_experts),
             parameters: config.parameters(),
             latent_bytes_per_token,
             full_kv_bytes_per_token: full_numbers * latent_bytes_per_token / latent_numbers.max(1),

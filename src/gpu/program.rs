@@ -186,6 +186,11 @@ impl Program {
         self.access(name, Some(binding), storage, Form::ReadQuads)
     }
 
+    /// A part's tensor, as [`Self::puts`].
+    pub fn puts_at(self, binding: u32, name: &'static str, storage: Storage) -> Self {
+        self.access(name, Some(binding), storage, Form::WriteQuads)
+    }
+
     /// A part's tensor, read by `NAME_at(quad) -> vec4<u32>`.
     pub fn quads_u32_at(self, binding: u32, name: &'static str, storage: Storage) -> Self {
         self.access(name, Some(binding), storage, Form::ReadQuadsU32)

@@ -11,7 +11,6 @@ use crate::{params, wgsl};
 const MATVEC: Part = wgsl!("matvec.wgsl");
 const MATMUL: Part = wgsl!("matmul.wgsl");
 pub(super) const TILE_DOTS: Part = wgsl!("parts/tile_dots.wgsl");
-const X_PLAIN: Part = wgsl!("parts/x_plain.wgsl");
 const X_MERGED: Part = wgsl!("parts/x_merged.wgsl");
 const BIAS_NONE: Part = wgsl!("parts/bias_none.wgsl");
 const BIAS_ROW: Part = wgsl!("parts/bias_row.wgsl");
@@ -48,9 +47,10 @@ impl Norm<'_> {
 
 /// One linear map over all rows of a step.
 pub struct Linear<'a> {
-    /// `[rows, cols]`, or `[rows, heads, cols]`, or with `merge` `[rows, splits, heads, cols]`
+    /// `[rows, cols]`, or `[rows, heads, cols]`, or with `merge` `[rows, splits, heads, cols]`; one head of a weight reads all of these
+    /// heads side by side
     pub x: &'a Tensor,
-    /// What weighs the parts that attention left x in, `[rows, splits, heads, 2]`; only with few rows.
+    /// What weighs the parts that attention left x in, `[rows, splits, heads, 4]`; only with few rows.
     pub merge: Option<&'a Tensor>,
     /// Only with few rows.
     pub norm: Option<Norm<'a>>,
@@ -125,8 +125,8 @@ pub(super) fn bind_base(launch: Launch, base: Option<&Tensor>) -> Launch {
 fn matvec(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
     let program = ends.apply(lanes.apply(Program::new("matvec", Params::FIELDS, [MATVEC, super::BOUND])));
     let program = match ends.splits {
-        1 => program.with(X_PLAIN),
-        splits => program.with(X_MERGED).set("SPLITS", splits as u32),
+        1 => program,
+        splits => program.with(X_MERGED).set("SPLITS", splits as u32).quads_at(STATS_BINDING, "stats", ends.x),
     };
     with_weight(lanes.with_input(program, ends.gain), format, lanes.storage())
 }
@@ -144,7 +144,8 @@ pub(super) fn programs() -> Vec<Program> {
     for lanes in Lanes::PRODUCTS {
         let plain = Ends::plain(lanes.storage());
         all.extend(every_format().into_iter().map(|format| matvec(lanes, format, plain)));
-        all.push(matvec(lanes, WeightFormat::Bf16, Ends { splits: lanes.splits(), ..plain }));
+        let merged = Ends { splits: lanes.splits(), ..plain };
+        all.extend([None, Some(lanes.storage())].map(|base| matvec(lanes, WeightFormat::Bf16, Ends { base, ..merged })));
         // What comes before and after the sum does not depend on the format.
         let stored = Some(lanes.storage());
         for i in 1..16 {
@@ -178,8 +179,8 @@ impl Kernel for Linear<'_> {
         let x_row: usize = self.x.shape[1..].iter().product();
         let splits = self.merge.map_or(1, |_| self.x.shape[1]);
         let y_row: usize = self.y.shape[1..].iter().product();
-        let is_headed = self.heads > 1 || splits > 1;
-        let x_cols = if is_headed { self.x.shape[self.x.shape.len() - 1] } else { x_row };
+        let x_head = self.x.shape[self.x.shape.len() - 1];
+        let x_cols = if self.heads > 1 { x_head } else { x_row / splits };
         let name = &self.weight.name;
         assert!(self.weight.cols <= x_cols, "{name}: columns of the weight and of x {:?}", self.x.shape);
         assert!(self.columns.is_some() || y_row >= self.weight.rows, "{name}: y");
@@ -213,7 +214,7 @@ impl Kernel for Linear<'_> {
                 row_begin: slab.row_begin as u32,
                 head_begin: (slab.row_begin / head_rows) as u32,
                 x_stride: (x_row / 4) as u32,
-                x_head_stride: if is_headed { (x_cols / 4) as u32 } else { 0 },
+                x_head_stride: (x_head / 4) as u32,
                 x_split: (x_row / 4 / splits) as u32,
                 y_stride: y_row as u32,
                 norm_dim,

@@ -3,7 +3,7 @@
 use super::case::{Case, Check, Rng, Stage, dot};
 use super::latent_cache::{CacheFormat, LatentCache, with_entries};
 use super::linear::{Linear, STATS_BINDING};
-use super::{BatchRow, Lanes, PAGE, Rows, bind_batch, with_batch};
+use super::{BLOCK_COLS, BatchRow, Lanes, PAGE, Rows, bind_batch, with_batch};
 use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
@@ -13,9 +13,10 @@ const SPLIT_WHOLE: Part = wgsl!("parts/split_whole.wgsl");
 const SPLIT_PARTS: Part = wgsl!("parts/split_parts.wgsl");
 
 pub struct MlaAttention<'a> {
-    /// Queries beside cache entries, `[rows, heads, latent + rope]`; their latent half is unread when `has_nope` is false
+    /// Queries, `[rows, heads, query]`
     pub x: &'a Tensor,
-    /// `[pages * PAGE]` entries of latent + rope
+    /// `[pages * PAGE]` entries: groups' latents come first in one, their keys, as wide as a query, last. In MLA a key is the latent and
+    /// the rotary key, so all of the entry; only the latter where queries have no part without rotation.
     pub cache: &'a LatentCache,
     /// `[sequences, max_pages]`
     pub page_table: &'a Tensor,
@@ -23,18 +24,29 @@ pub struct MlaAttention<'a> {
     pub batch: &'a Tensor,
     /// `[rows, heads, latent]`, or with `stats` `[rows, splits, heads, latent]`, each over a part of the past
     pub zeta: &'a Tensor,
-    /// With several parts what weighs them: each one's largest score and total, `[rows, splits, heads, 2]`
+    /// With several parts what weighs them: each one's largest score and total, `[rows, splits, heads, 4]`
     pub stats: Option<&'a Tensor>,
     /// The softmax scale, with YaRN's factor (DEEPSEEK.md §2.4).
     pub scale: f32,
-    /// Whether queries have a part without rotation; without one only rotary keys score.
-    pub has_nope: bool,
+    /// Groups of heads with a latent and a key of their own; 1 in MLA.
+    pub groups: usize,
     pub rows: &'a Rows,
 }
 
 params!(
     /// As `mla_attention.wgsl` has it.
-    Params { heads: u32, latent: u32, rope: u32, score_begin: u32, max_pages: u32, entry_quads: u32, scale_begin: u32, scale: f32 }
+    Params {
+        heads: u32,
+        group_heads: u32,
+        query: u32,
+        latent: u32,
+        key_begin: u32,
+        key_stride: u32,
+        max_pages: u32,
+        entry_quads: u32,
+        scale_begin: u32,
+        scale: f32,
+    }
 );
 
 /// Quads of latent columns that a lane owns, and quads of heads that a workgroup takes.
@@ -46,6 +58,7 @@ struct Tile {
 }
 
 impl Tile {
+    /// For so many heads of a group.
     fn of(lanes: Lanes, heads: usize, latent: usize, cache: CacheFormat) -> Self {
         let quads = cache.piece_quads();
         let columns = (latent / 4 / quads).div_ceil(lanes.workgroup as usize) * quads;
@@ -87,13 +100,13 @@ impl Tile {
         text += &format!("fn shares_pick(s: Shares, i: u32) -> f32 {{ var v = 0.0; {picks}return v; }}\n");
 
         text += "struct Scores { a: Shares, b: Shares }\n";
-        text += "fn tile_scores(query: u32, first_head: u32, query_quads: u32, entry_a: u32, entry_b: u32, lane: u32) -> Scores {\n";
-        text += "    var s = Scores();\n    for (var i = params.score_begin; i < query_quads; i += 8u) {\n";
-        text += "        let a = load_key(entry_a, i / 8u);\n        let b = load_key(entry_b, i / 8u);\n";
+        text += "fn tile_scores(query: u32, heads: HeadTile, query_quads: u32, entry_a: u32, entry_b: u32, lane: u32) -> Scores {\n";
+        text += "    var s = Scores();\n    for (var i = 0u; i < query_quads; i += 8u) {\n";
+        text += "        let a = load_key(entry_a, heads.key + i / 8u);\n        let b = load_key(entry_b, heads.key + i / 8u);\n";
         for head in 0..heads {
             let (h, l) = (head / 4, lane_of[head % 4]);
             text += &format!(
-                "        {{ let q = load_x(query + min(first_head + {head}u, params.heads - 1u) * query_quads + i, lane); \
+                "        {{ let q = load_x(query + min(heads.first + {head}u, heads.end - 1u) * query_quads + i, lane); \
                  s.a.h{h}.{l} += block_dot(q, a); s.b.h{h}.{l} += block_dot(q, b); }}\n"
             );
         }
@@ -107,27 +120,36 @@ impl Tile {
                 text += &format!("    (*s).{name} *= by.h{}.{};\n", head / 4, lane_of[head % 4]);
             }
         }
-        text += "}\nfn sums_add(s: ptr<function, Sums>, share: Shares, entry: u32, lane: u32) {\n";
+        // Four positions at once: sums that do not fit in registers are read and written a fourth as often.
+        text += "}\nfn sums_add(s: ptr<function, Sums>, s0: Shares, s1: Shares, s2: Shares, s3: Shares, entries: vec4<u32>, latent: u32, \
+                 lane: u32) {\n";
         let quads = self.cache.piece_quads();
         for column in 0..self.columns {
             let piece = column / quads;
             if column % quads == 0 {
                 let last = format!("params.latent / {}u - 1u", 4 * quads);
-                text += &format!("    let p{piece} = load_piece(entry, min({piece}u * WORKGROUP_SIZE + lane, {last}));\n");
+                text += &format!("    let at{piece} = latent * {}u + min({piece}u * WORKGROUP_SIZE + lane, {last});\n", 8 / quads);
+                for (position, of) in lane_of.iter().enumerate() {
+                    text += &format!("    let p{piece}_{position} = load_piece(entries.{of}, at{piece});\n");
+                }
             }
-            let value = format!("p{piece}.{}", ["a", "b", "c", "d"][column % quads]);
+            let field = ["a", "b", "c", "d"][column % quads];
             for (head, name) in sum_names(column).enumerate() {
-                text += &format!("    (*s).{name} = fma({value}, vec4<f32>(share.h{}.{}), (*s).{name});\n", head / 4, lane_of[head % 4]);
+                let (h, l) = (head / 4, lane_of[head % 4]);
+                let sum = (0..4).fold(format!("(*s).{name}"), |sum, position| {
+                    format!("fma(p{piece}_{position}.{field}, vec4<f32>(s{position}.h{h}.{l}), {sum})")
+                });
+                text += &format!("    (*s).{name} = {sum};\n");
             }
         }
-        text += "}\nfn sums_put(s: Sums, by: Shares, to: u32, first_head: u32, lane: u32) {\n";
+        text += "}\nfn sums_put(s: Sums, by: Shares, to: u32, heads: HeadTile, lane: u32) {\n";
         for column in 0..self.columns {
             let (piece, quad) = (column / quads, column % quads);
             text += &format!("    let c{column} = ({piece}u * WORKGROUP_SIZE + lane) * {quads}u + {quad}u;\n");
             for (head, name) in sum_names(column).enumerate() {
                 text += &format!(
                     "    zeta_put(to + {head}u * params.latent + c{column} * 4u, s.{name} * by.h{}.{}, \
-                     select(0u, 4u, c{column} < params.latent / 4u && first_head + {head}u < params.heads));\n",
+                     select(0u, 4u, c{column} < params.latent / 4u && heads.first + {head}u < heads.end));\n",
                     head / 4,
                     lane_of[head % 4]
                 );
@@ -139,8 +161,11 @@ impl Tile {
 
 fn program(lanes: Lanes, tile: Tile, splits: usize) -> Program {
     let storage = lanes.storage();
-    let split = if splits > 1 { SPLIT_PARTS } else { SPLIT_WHOLE };
-    let program = Program::new("mla_attention", Params::FIELDS, [BODY, super::BOUND, super::weight::BLOCK, split]);
+    let program = Program::new("mla_attention", Params::FIELDS, [BODY, super::BOUND, super::weight::BLOCK]);
+    let program = match splits {
+        1 => program.with(SPLIT_WHOLE),
+        _ => program.with(SPLIT_PARTS).puts_at(STATS_BINDING, "stats", storage),
+    };
     let program = with_entries(program.quads("x", storage), tile.cache, storage).puts("zeta", storage);
     let program = lanes.with_tile(lanes.with_x(lanes.apply(with_batch(program)))).generated(tile.wgsl(lanes));
     program.set("PAGE", PAGE as u32).set("HEADS", 4 * tile.heads as u32).set("COLUMNS", tile.columns as u32).set("SPLITS", splits as u32)
@@ -166,46 +191,58 @@ impl Kernel for MlaAttention<'_> {
     fn launches(&self, gpu: &Gpu) -> Vec<Launch> {
         let splits = self.stats.map_or(1, |_| self.zeta.shape[1]);
         let [.., heads, latent] = self.zeta.shape[..] else { panic!("mla_attention: zeta {:?}", self.zeta) };
-        let (heads, latent) = (heads as u32, latent as u32);
-        let rope = self.cache.numbers as u32 - latent;
-        assert!(rope.is_multiple_of(32) && latent.is_multiple_of(32) && self.x.dim(2) == latent + rope, "mla_attention: {:?}", self.x);
+        let (query, groups) = (self.x.shape[2], self.groups);
+        let keys = groups * query;
+        assert!(heads.is_multiple_of(groups) && query.is_multiple_of(32) && latent.is_multiple_of(32), "mla_attention: {:?}", self.x);
+        assert!(keys.max(groups * latent) <= self.cache.numbers && self.x.shape[1] == heads, "mla_attention: {:?}", self.x);
+        let group_heads = heads / groups;
         let lanes = Lanes::of(gpu);
-        let tile = Tile::of(lanes, heads as usize, latent as usize, self.cache.format);
-        let program = program(lanes, tile, splits);
-        let score_begin = if self.has_nope { 0 } else { latent / 4 };
-        let (max_pages, scale) = (self.page_table.dim(1), self.scale);
-        let (entry_quads, scale_begin) = (self.cache.entry_quads(), self.cache.scale_begin());
-        let params = Params { heads, latent, rope, score_begin, max_pages, entry_quads, scale_begin, scale };
-        let launch = Launch::new(program, params).read(self.x).read(&self.cache.entries).write(self.zeta).read(self.page_table);
-        let launch = bind_batch(launch.uniform(&self.rows.step), self.batch);
+        let tile = Tile::of(lanes, group_heads, latent, self.cache.format);
+        let params = Params {
+            heads: heads as u32,
+            group_heads: group_heads as u32,
+            query: query as u32,
+            latent: latent as u32,
+            key_begin: ((self.cache.numbers - keys) / BLOCK_COLS) as u32,
+            key_stride: (query / BLOCK_COLS) as u32,
+            max_pages: self.page_table.dim(1),
+            entry_quads: self.cache.entry_quads(),
+            scale_begin: self.cache.scale_begin(),
+            scale: self.scale,
+        };
+        let launch = Launch::new(program(lanes, tile, splits), params).read(self.x).read(&self.cache.entries).write(self.zeta);
+        let launch = bind_batch(launch.read(self.page_table).uniform(&self.rows.step), self.batch);
         let launch = self.stats.iter().fold(launch, |launch, stats| launch.write_at(STATS_BINDING, stats));
         // How much of the cache is read depends on the positions; the least is one page a row.
         let count = self.rows.count as u64;
         let touched = self.cache.bytes(count * PAGE as u64);
-        let flops = 2 * count * PAGE as u64 * u64::from(heads) * u64::from(2 * latent + rope);
-        let launch = launch.reads(touched + 4 * count * u64::from(heads * (latent + rope))).flops(flops);
-        let launch = launch.writes(4 * count * splits as u64 * u64::from(heads * latent));
-        vec![launch.grid(self.rows.count, (heads as usize).div_ceil(4 * tile.heads), splits)]
+        let flops = 2 * count * (PAGE * heads * (query + latent)) as u64;
+        let launch = launch.reads(touched + 4 * count * (heads * query) as u64).flops(flops);
+        let launch = launch.writes(4 * count * (splits * heads * latent) as u64);
+        vec![launch.grid(self.rows.count, groups * group_heads.div_ceil(4 * tile.heads), splits)]
     }
 }
 
-/// One head of one row over entries of `[latent ; rope]`: the softmax of the scores, summing the latents.
-pub fn reference(alpha: &[f32], q: &[f32], entries: &[&[f32]], scale: f32) -> Vec<f32> {
-    let latent = entries.first().map_or(0, |entry| entry.len() - q.len());
-    let scores: Vec<f64> = entries.iter().map(|e| f64::from(scale) * (dot(alpha, &e[..alpha.len()]) + dot(q, &e[latent..]))).collect();
+/// One head of one row: the softmax of its scores over `keys`, summing `latents`, a slice a position each.
+pub fn reference(q: &[f32], keys: &[&[f32]], latents: &[&[f32]], scale: f32) -> Vec<f32> {
+    let scores: Vec<f64> = keys.iter().map(|key| f64::from(scale) * dot(q, key)).collect();
     let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let shares: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
     let total: f64 = shares.iter().sum();
-    let column = |j: usize| shares.iter().zip(entries).map(|(share, entry)| share * f64::from(entry[j])).sum::<f64>() / total;
-    (0..latent).map(|j| column(j) as f32).collect()
+    let column = |j: usize| shares.iter().zip(latents).map(|(share, latent)| share * f64::from(latent[j])).sum::<f64>() / total;
+    (0..latents.first().map_or(0, |latent| latent.len())).map(|j| column(j) as f32).collect()
 }
 
 #[derive(Clone, Copy)]
 struct Variant {
     heads: usize,
+    /// Groups of heads.
+    groups: usize,
     latent: usize,
-    rope: usize,
-    has_nope: bool,
+    /// Numbers of a query: the latent's and rotary ones, or these alone.
+    query: usize,
+    /// Numbers of an entry.
+    entry: usize,
     /// Room for rows, some dead.
     count: usize,
     /// Past of each live row, itself included; each row is a sequence of its own unless `same`.
@@ -217,18 +254,17 @@ struct Variant {
 }
 
 fn case(variant: Variant) -> Case {
-    let Variant { heads, latent, rope, has_nope, count, lengths, same, split, cache: format } = variant;
+    let Variant { heads, groups, latent, query, entry, count, lengths, same, split, cache: format } = variant;
     let sequences_word = if same { "one sequence" } else { "sequences" };
-    let nope = if has_nope { "" } else { " without nope" };
+    let groups_word = if groups > 1 { format!(" in {groups} groups") } else { String::new() };
     let split_word = if split { ", split" } else { "" };
     Case::new(
         format!(
-            "mla_attention {heads} heads, {latent} + {rope}{nope}, {sequences_word} of {lengths:?} in {count} rows{split_word}, cache {format}"
+            "mla_attention {heads} heads{groups_word}, {query} to score, {latent} to sum, {sequences_word} of {lengths:?} in {count} rows{split_word}, cache {format}"
         ),
         move |gpu| {
             let mut stage = Stage::new(gpu);
             let mut rng = Rng(51);
-            let entry = latent + rope;
             let sequences = if same { 1 } else { lengths.len() };
             let longest = lengths.iter().copied().max().unwrap_or(1);
             let max_pages = longest.div_ceil(PAGE);
@@ -236,8 +272,8 @@ fn case(variant: Variant) -> Case {
             let kept = |entry: &[f32]| format.decode(&format.encode(entry), entry.len());
             let cache: Vec<f32> = rng.numbers(pages.len() * PAGE * entry).chunks(entry).flat_map(kept).collect();
             // Scores about as far apart as a trained model's.
-            let x: Vec<f32> = rng.numbers(count * heads * entry).iter().map(|v| v * 2.0).collect();
-            let scale = 3.0 / (entry as f32).sqrt();
+            let x: Vec<f32> = rng.numbers(count * heads * query).iter().map(|v| v * 2.0).collect();
+            let scale = 3.0 / (query as f32).sqrt();
             let mut batch = vec![BatchRow { token: 1, position: 0, sequence: 0, entry: 0 }; count];
             let mut expected = vec![];
             for (row, &length) in lengths.iter().enumerate() {
@@ -245,12 +281,14 @@ fn case(variant: Variant) -> Case {
                 batch[row] = BatchRow { position: length as u32 - 1, sequence: sequence as u32, ..batch[row] };
                 let slot = |at: usize| pages[sequence * max_pages + at / PAGE] as usize * PAGE + at % PAGE;
                 let entries: Vec<&[f32]> = (0..length).map(|at| &cache[slot(at) * entry..][..entry]).collect();
-                for query in x[row * heads * entry..][..heads * entry].chunks(entry) {
-                    let alpha = if has_nope { &query[..latent] } else { &[] };
-                    expected.extend(reference(alpha, &query[latent..], &entries, scale));
+                for (head, q) in x[row * heads * query..][..heads * query].chunks(query).enumerate() {
+                    let group = head / (heads / groups);
+                    let part = |begin: usize, width: usize| entries.iter().map(|entry| &entry[begin..][..width]).collect::<Vec<_>>();
+                    let (keys, latents) = (part(entry - (groups - group) * query, query), part(group * latent, latent));
+                    expected.extend(reference(q, &keys, &latents, scale));
                 }
             }
-            let x = stage.quads(&[count, heads, entry], &x)?;
+            let x = stage.quads(&[count, heads, query], &x)?;
             let (cache, batch) = (LatentCache::of(gpu, format, entry, &cache)?, stage.batch(&batch)?);
             let page_table = stage.u32(&[sequences, max_pages], &pages[..sequences * max_pages])?;
             let rows = stage.rows(count, lengths.len())?;
@@ -258,18 +296,20 @@ fn case(variant: Variant) -> Case {
             if !split {
                 let zeta = stage.fresh_quads(&[count + 1, heads, latent])?;
                 let (x, cache, page_table, batch, zeta_out, rows) = (&x, &cache, &page_table, &batch, &zeta, &rows);
-                stage.run(MlaAttention { x, cache, page_table, batch, zeta: zeta_out, stats: None, scale, has_nope, rows });
+                stage.run(MlaAttention { x, cache, page_table, batch, zeta: zeta_out, stats: None, scale, groups, rows });
                 stage.expect("zeta", &zeta, &expected, check);
                 return stage.finish();
             }
-            // Parts mean something only to what merges them.
+            // Parts mean something only to what merges them: a product a head, or one of all heads side by side.
             const OUT: usize = 8;
             let splits = Lanes::of(gpu).splits();
-            let (weight, numbers) = rng.weight(gpu, WeightFormat::F32, [heads * OUT, latent])?;
+            let of = if groups > 1 { 1 } else { heads };
+            let cols = heads / of * latent;
+            let (weight, numbers) = rng.weight(gpu, WeightFormat::F32, [of * OUT, cols])?;
             let merged: Vec<f32> =
-                expected.chunks(heads * latent).flat_map(|zeta| super::linear::reference(zeta, &numbers, latent, heads)).collect();
-            let (zeta, stats) = (stage.fresh_quads(&[count, splits, heads, latent])?, stage.fresh(&[count, splits, heads, 2])?);
-            let y = stage.fresh_quads(&[count + 1, heads * OUT])?;
+                expected.chunks(heads * latent).flat_map(|zeta| super::linear::reference(zeta, &numbers, cols, of)).collect();
+            let (zeta, stats) = (stage.fresh_quads(&[count, splits, heads, latent])?, stage.fresh_quads(&[count, splits, heads, 4])?);
+            let y = stage.fresh_quads(&[count + 1, of * OUT])?;
             let (parts, weighs) = (&zeta, Some(&stats));
             stage.run(MlaAttention {
                 x: &x,
@@ -279,67 +319,70 @@ fn case(variant: Variant) -> Case {
                 zeta: parts,
                 stats: weighs,
                 scale,
-                has_nope,
+                groups,
                 rows: &rows,
             });
             let (x, weight, y_out, rows) = (parts, &weight, &y, &rows);
-            let linear = Linear { x, merge: weighs, norm: None, weight, bias: None, columns: None, base: None, y: y_out, heads, rows };
-            stage.run(linear);
+            stage.run(Linear { x, merge: weighs, norm: None, weight, bias: None, columns: None, base: None, y: y_out, heads: of, rows });
             stage.expect("y", &y, &merged, check);
             stage.finish()
         },
     )
 }
 
+impl Variant {
+    /// Two sequences in MLA.
+    fn mla(heads: usize, latent: usize, rope: usize) -> Self {
+        let (query, count, lengths) = (latent + rope, 3, &[7, 65]);
+        Self { heads, groups: 1, latent, query, entry: query, count, lengths, same: false, split: false, cache: CacheFormat::F32 }
+    }
+
+    /// Only rotary numbers score.
+    fn without_nope(self) -> Self {
+        Self { query: self.entry - self.latent, ..self }
+    }
+
+    /// Groups with keys and values of their own, and a block of an entry that none reads.
+    fn grouped(heads: usize, groups: usize, dim: usize) -> Self {
+        Self { groups, query: dim, entry: 2 * groups * dim + BLOCK_COLS, ..Self::mla(heads, dim, 0) }
+    }
+}
+
 pub(super) fn cases() -> Vec<Case> {
-    let few = Variant {
-        heads: 3,
-        latent: 64,
-        rope: 32,
-        has_nope: true,
-        count: 3,
-        lengths: &[7, 65],
-        same: false,
-        split: false,
-        cache: CacheFormat::F32,
-    };
-    let mut all = vec![few];
-    all.extend([1, 7, 63, 64, 65, 200, 1000].map(|length| {
-        let lengths: &[usize] = match length {
-            1 => &[1],
-            7 => &[7],
-            63 => &[63],
-            64 => &[64],
-            65 => &[65],
-            200 => &[200],
-            _ => &[1000],
-        };
-        Variant { heads: 5, latent: 32, lengths, count: 1, ..few }
-    }));
-    all.extend([1, 5, 6, 9, 16].map(|heads| Variant { heads, ..few }));
-    all.extend([1, 6].map(|heads| Variant { heads, has_nope: false, ..few }));
+    let few = |heads: usize| Variant::mla(heads, 64, 32);
+    let mut all = vec![few(3)];
+    let lengths: [&[usize]; 9] = [&[1], &[3], &[6], &[7], &[63], &[64], &[65], &[200], &[1000]];
+    all.extend(lengths.map(|lengths| Variant { lengths, count: 1, ..Variant::mla(5, 32, 32) }));
+    all.extend([1, 5, 6, 9, 16].map(few));
+    all.extend([1, 6].map(|heads| few(heads).without_nope()));
     for latent in [32, 96, 256, 288, 512, 768] {
-        all.extend([2, 5].map(|heads| Variant { heads, latent, ..few }));
+        all.extend([2, 5].map(|heads| Variant::mla(heads, latent, 32)));
     }
-    // 576: what llama's identity latents can grow to.
-    all.extend([1, 9].map(|heads| Variant { heads, latent: 576, rope: 64, has_nope: false, ..few }));
-    all.extend([1, 3, 5, 9].map(|heads| Variant { heads, lengths: &[1, 65], count: 2, split: true, ..few }));
-    all.extend([32, 256, 512].map(|latent| Variant { heads: 6, latent, lengths: &[130, 2, 9], split: true, ..few }));
-    all.push(Variant { lengths: &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13], same: true, count: 16, ..few });
-    all.push(Variant { lengths: &[130, 1, 64, 33, 129, 2, 65], count: 8, heads: 6, ..few });
+    all.extend([1, 9].map(|heads| Variant::mla(heads, 576, 64).without_nope()));
+    all.extend([1, 3, 5, 9].map(|heads| Variant { lengths: &[1, 65], count: 2, split: true, ..few(heads) }));
+    let split = |variant: Variant| Variant { lengths: &[130, 2, 9], split: true, ..variant };
+    all.extend([32, 256, 512].map(|latent| split(Variant::mla(6, latent, 32))));
+    all.push(Variant { lengths: &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13], same: true, count: 16, ..few(3) });
+    all.push(Variant { lengths: &[130, 1, 64, 33, 129, 2, 65], count: 8, ..few(6) });
+    let grouped =
+        [(9, 3, 64), (2, 2, 32), (10, 2, 96), (24, 2, 128), (8, 8, 256)].map(|(heads, groups, dim)| Variant::grouped(heads, groups, dim));
+    all.extend(grouped);
+    all.extend(grouped.map(split));
+    all.push(Variant { lengths: &[130, 1, 64, 33, 129, 2, 65], count: 8, ..grouped[0] });
     for cache in [CacheFormat::F16, CacheFormat::Q8] {
-        all.extend([32, 96, 224, 512, 576].map(|latent| Variant { heads: 6, latent, lengths: &[130, 2, 9], split: true, cache, ..few }));
-        all.extend([1, 9].map(|heads| Variant { heads, latent: 224, has_nope: false, cache, ..few }));
+        all.extend([32, 96, 224, 512, 576].map(|latent| Variant { cache, ..split(Variant::mla(6, latent, 32)) }));
+        all.extend([1, 9].map(|heads| Variant { cache, ..Variant::mla(heads, 224, 32).without_nope() }));
+        all.extend(grouped.map(|variant| Variant { cache, ..variant }));
     }
-    let timed = Variant { cache: CacheFormat::F16, heads: 16, latent: 512, rope: 64, count: 1, lengths: &[1024], split: true, ..few };
-    let small = Variant { heads: 8, latent: 128, lengths: &[2048], ..timed };
+    let timed = |variant: Variant| Variant { cache: CacheFormat::F16, count: 1, lengths: &[1024], split: true, ..variant };
+    let lite = timed(Variant::mla(16, 512, 64));
     let timed = [
-        timed,
-        Variant { cache: CacheFormat::F32, ..timed },
-        Variant { cache: CacheFormat::Q8, ..timed },
-        small,
-        Variant { heads: 9, latent: 192, has_nope: false, ..timed },
-        Variant { lengths: &[8192], ..timed },
+        lite,
+        Variant { cache: CacheFormat::F32, ..lite },
+        Variant { cache: CacheFormat::Q8, ..lite },
+        Variant { lengths: &[2048], ..timed(Variant::mla(8, 128, 32)) },
+        timed(Variant::grouped(9, 3, 64)),
+        Variant { lengths: &[8192], ..lite },
     ];
     all.into_iter().map(case).chain(timed.map(|variant| case(variant).bench())).collect()
 }

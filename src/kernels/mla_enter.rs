@@ -30,7 +30,7 @@ pub struct MlaEnter<'a> {
     /// Where in a row of x the heads' rotary parts begin, one after another.
     pub x_rope_begin: usize,
     pub absorption: Option<Absorption<'a>>,
-    /// `[rows, cols]`: what `kv_a_proj_with_mqa` gave is `[latent ; rope]` from `u_begin` on
+    /// `[rows, cols]`: what `kv_a_proj_with_mqa` gave is `[latent ; keys]` from `u_begin` on
     pub u: &'a Tensor,
     pub u_begin: usize,
     /// `kv_a_layernorm`: `[latent]`
@@ -39,9 +39,9 @@ pub struct MlaEnter<'a> {
     pub rotary: &'a Tensor,
     /// `[MAX_ROWS]` of [`super::BatchRow`]
     pub batch: &'a Tensor,
-    /// Queries beside cache entries: `[rows, heads, latent + rope]`
+    /// Queries beside cache entries: `[rows, heads, latent + rope]`, or without absorption `[rows, heads, rope]`
     pub y: &'a Tensor,
-    /// `[pages * PAGE]` entries of latent + rope
+    /// `[pages * PAGE]` entries of the latent and the rotary keys: one, or one for each group of heads
     pub cache: &'a LatentCache,
     /// The latent's own width, without padding.
     pub latent_dim: usize,
@@ -55,6 +55,8 @@ params!(
         nope: u32,
         cols: u32,
         rope: u32,
+        keys: u32,
+        query: u32,
         heads: u32,
         head_begin: u32,
         blocks: u32,
@@ -102,9 +104,10 @@ pub(super) fn programs() -> Vec<Program> {
 impl Kernel for MlaEnter<'_> {
     fn launches(&self, gpu: &Gpu) -> Vec<Launch> {
         let lanes = Lanes::of(gpu);
-        let (heads, entry, cols) = (self.y.shape[1], self.y.shape[2], self.gain.len());
-        let rope = entry - cols;
-        assert_eq!(self.cache.numbers, entry, "mla_enter: columns of queries and of the cache");
+        let (heads, query, cols, entry) = (self.y.shape[1], self.y.shape[2], self.gain.len(), self.cache.numbers);
+        let rope = query - if self.absorption.is_some() { cols } else { 0 };
+        let keys = entry - cols;
+        assert!(keys.is_multiple_of(rope), "mla_enter: rotary keys of {keys} numbers for queries of {rope}");
         let shape = [self.x.shape[1], self.x_rope_begin, self.u.shape[1], self.u_begin, cols, rope];
         assert!(shape.iter().all(|size| size.is_multiple_of(4)), "mla_enter: {shape:?} are not made of quads");
         assert!(self.x.shape[1] >= self.x_rope_begin + heads * rope && self.u.shape[1] >= self.u_begin + entry, "mla_enter: {shape:?}");
@@ -120,6 +123,8 @@ impl Kernel for MlaEnter<'_> {
                 nope: nope as u32,
                 cols: cols as u32,
                 rope: rope as u32,
+                keys: keys as u32,
+                query: query as u32,
                 heads: heads as u32,
                 head_begin: (begin / nope) as u32,
                 blocks: blocks as u32,
@@ -141,7 +146,7 @@ impl Kernel for MlaEnter<'_> {
             let launch = slab.iter().fold(launch, |launch, slab| bind_weight(launch, slab));
             let count = self.rows.count as u64;
             let weight_bytes = self.absorption.map_or(0, |absorption| rows as u64 * absorption.weight.row_bytes());
-            let queries = 4 * count * (heads * entry) as u64;
+            let queries = 4 * count * (heads * query) as u64;
             let launch = launch.flops(2 * count * (rows * cols) as u64).reads(weight_bytes + queries + 4 * count * entry as u64);
             let launch = launch.writes(queries + self.cache.bytes(count));
             launch.grid(turns + blocks.div_ceil(lanes.workgroup as usize), self.rows.count, 1)
@@ -168,12 +173,12 @@ pub fn reference_query(q: &[f32], weight: &[f32], cols: usize, q_rope: &[f32], t
     (0..cols).map(column).chain(turned(q_rope, turns)).collect()
 }
 
-/// One cache entry: the latent normalised, the shared key turned; `u` is `[latent + rope]` as stored.
+/// One cache entry: the latent normalised, every key turned; `u` is `[latent + keys]` as stored.
 pub fn reference_entry(u: &[f32], gain: &[f32], latent_dim: usize, turns: &[f32], eps: f32) -> Vec<f32> {
-    let (latent, key) = u.split_at(gain.len());
+    let (latent, keys) = u.split_at(gain.len());
     let scale = 1.0 / (dot(latent, latent) / latent_dim as f64 + f64::from(eps)).sqrt();
     let latent = latent.iter().zip(gain).map(|(&u, &gain)| (f64::from(u) * scale * f64::from(gain)) as f32);
-    latent.chain(turned(key, turns)).collect()
+    latent.chain(keys.chunks(turns.len()).flat_map(|key| turned(key, turns))).collect()
 }
 
 #[derive(Clone, Copy)]
@@ -185,15 +190,17 @@ struct Variant {
     nope: usize,
     latent_dim: usize,
     pairs: usize,
+    /// Keys of an entry.
+    keys: usize,
     slab_heads: usize,
     cache: CacheFormat,
 }
 
 fn case(variant: Variant) -> Case {
-    let Variant { format, count, live, heads, nope, latent_dim, pairs, slab_heads, cache: cache_format } = variant;
+    let Variant { format, count, live, heads, nope, latent_dim, pairs, keys, slab_heads, cache: cache_format } = variant;
     let weight_word = format.map_or("no weight".to_string(), |format| format.to_string());
     let name = format!(
-        "mla_enter {live} of {count} rows, {heads} heads {nope}×{latent_dim} + {}, {slab_heads} a slab, {weight_word}, cache {cache_format}",
+        "mla_enter {live} of {count} rows, {heads} heads {nope}×{latent_dim} + {}, {keys} keys, {slab_heads} a slab, {weight_word}, cache {cache_format}",
         2 * pairs
     );
     Case::new(name, move |gpu| {
@@ -201,7 +208,8 @@ fn case(variant: Variant) -> Case {
         let mut rng = Rng(41);
         let stored = |dim: usize| dim.next_multiple_of(super::BLOCK_COLS);
         let (cols, rope, nope_stride) = (stored(latent_dim), stored(2 * pairs), stored(nope) * usize::from(format.is_some()));
-        let entry = cols + rope;
+        let (entry, latent_query) = (cols + keys * rope, if format.is_some() { cols } else { 0 });
+        let query = latent_query + rope;
         let weight =
             format.map(|format| rng.weight_in_slabs(gpu, format, [heads * nope, latent_dim], nope, slab_heads * nope)).transpose()?;
         let (x_rope_begin, u_begin) = (heads * nope_stride, 8);
@@ -217,7 +225,7 @@ fn case(variant: Variant) -> Case {
                 x[x_rope_begin + head * rope..][..2 * pairs].copy_from_slice(&rng.numbers(2 * pairs));
             }
             u[u_begin..][..latent_dim].copy_from_slice(&rng.numbers(latent_dim));
-            u[u_begin + cols..][..2 * pairs].copy_from_slice(&rng.numbers(2 * pairs));
+            u[u_begin + cols..][..keys * rope].chunks_mut(rope).for_each(|key| key[..2 * pairs].copy_from_slice(&rng.numbers(2 * pairs)));
         }
         let gain = rng.padded(1, latent_dim, cols);
         let (positions, entries, eps) = (3 * PAGE, 2 * PAGE, 1e-3);
@@ -228,13 +236,13 @@ fn case(variant: Variant) -> Case {
         let places = rng.shuffled(entries);
         let row = |row: usize| BatchRow { token: 1, position: (PAGE - 3 + row) as u32, sequence: 0, entry: places[row] };
         let batch: Vec<BatchRow> = (0..count).map(row).collect();
-        let mut queries = vec![f32::from_bits(UNTOUCHED); count * heads * entry];
+        let mut queries = vec![f32::from_bits(UNTOUCHED); count * heads * query];
         let mut expected = vec![f32::from_bits(UNTOUCHED); entries * entry];
         for (i, row) in batch.iter().enumerate() {
             let turns = &turns[row.position as usize * rope..][..rope];
             for head in 0..heads {
                 let q_rope = &x[i * x_stride + x_rope_begin + head * rope..][..rope];
-                let to = &mut queries[(i * heads + head) * entry..][..entry];
+                let to = &mut queries[(i * heads + head) * query..][..query];
                 match &weight {
                     // Many rows are absorbed by fours, those past the last live one's not.
                     Some(_) if count > super::FEW_ROWS && i >= live.next_multiple_of(4) => {
@@ -244,7 +252,7 @@ fn case(variant: Variant) -> Case {
                         let q = &x[i * x_stride + head * nope_stride..][..nope];
                         to.copy_from_slice(&reference_query(q, &numbers[head * nope * cols..][..nope * cols], cols, q_rope, turns));
                     }
-                    None => to[cols..].copy_from_slice(&turned(q_rope, turns)),
+                    None => to.copy_from_slice(&turned(q_rope, turns)),
                 }
             }
             if i < live {
@@ -254,7 +262,7 @@ fn case(variant: Variant) -> Case {
         }
         let (x, u, gain) = (stage.quads(&[count, x_stride], &x)?, stage.quads(&[count, u_stride], &u)?, stage.quads(&[cols], &gain)?);
         let (rotary, batch) = (stage.quads(&[positions, rope], &turns)?, stage.batch(&batch)?);
-        let (y, cache) = (stage.fresh_quads(&[count + 1, heads, entry])?, stage.fresh_cache(cache_format, entries, entry)?);
+        let (y, cache) = (stage.fresh_quads(&[count + 1, heads, query])?, stage.fresh_cache(cache_format, entries, entry)?);
         let absorption = weight.as_ref().map(|(weight, _)| Absorption { weight, head_stride: nope_stride });
         stage.run(MlaEnter {
             x: &x,
@@ -286,6 +294,7 @@ pub(super) fn cases() -> Vec<Case> {
         nope,
         latent_dim,
         pairs,
+        keys: 1,
         slab_heads,
         cache: CacheFormat::F32,
     };
@@ -295,9 +304,10 @@ pub(super) fn cases() -> Vec<Case> {
     all.extend([[1, 1, 32, 1], [5, 7, 96, 7]].map(|shape| of(Some(WeightFormat::F32), [3, 3], shape, 2)));
     all.push(of(Some(WeightFormat::Fp8), [16, 13], [3, 8, 64, 16], 1));
     all.extend([[5, 3], [16, 13]].map(|rows| of(None, rows, [3, 1, 40, 48], 3)));
+    all.extend([[1, 1], [16, 13]].map(|rows| Variant { keys: 3, ..of(None, rows, [9, 1, 193, 32], 9) }));
     for cache in [CacheFormat::F16, CacheFormat::Q8] {
         all.extend([[1, 1], [5, 3], [16, 13]].map(|rows| Variant { cache, ..of(bf16, rows, [3, 8, 160, 16], 3) }));
-        all.push(Variant { cache, ..of(None, [2, 2], [3, 1, 40, 48], 3) });
+        all.push(Variant { cache, keys: 2, ..of(None, [2, 2], [4, 1, 40, 48], 4) });
     }
     let timed = [of(bf16, [1, 1], [16, 128, 512, 32], 16), of(bf16, [128, 128], [16, 128, 512, 32], 16)];
     all.into_iter().map(case).chain(timed.map(|variant| case(variant).bench())).collect()

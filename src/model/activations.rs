@@ -46,11 +46,11 @@ pub struct Activations {
     pub q_a_normed: Tensor,
     /// Queries of a model with a latent for them.
     pub q: Tensor,
-    /// Queries in the latent space, `[rows, heads, latent + rope]`
+    /// Queries in the latent space, `[rows, heads, query]`
     pub query: Tensor,
-    /// `[rows, heads, latent]`
+    /// `[rows, heads, head's latent]`
     pub zeta: Tensor,
-    /// With few rows attention's parts, `[few rows, splits, heads, latent]`, and what weighs them.
+    /// With few rows attention's parts, `[few rows, splits, heads, head's latent]`, and what weighs them.
     pub zeta_parts: Tensor,
     pub zeta_stats: Tensor,
     /// `[rows, heads * v]`
@@ -81,7 +81,7 @@ impl Activations {
         let (experts, slots, width, shared) = match &config.moe {
             // At most as many experts as a shared FFN can be cut into.
             Some(moe) => {
-                let cut = moe.shared_width / moe.width;
+                let cut = moe.shared_experts();
                 (moe.experts + cut, moe.top_k + cut, pad(moe.width), pad(moe.shared_width.max(1)))
             }
             None => (1, 1, 32, 32),
@@ -96,6 +96,7 @@ impl Activations {
         // Any number of rows may go the few rows' way.
         let (few, splits) = (if room.deterministic { rows } else { rows.min(FEW_ROWS) }, Lanes::of(gpu).splits());
         let q_cols = config.q_lora_rank.map_or(4, |_| columns.q);
+        let [chosen, chosen_weights] = choices(gpu, config, rows, slots)?;
         Ok(Self {
             step: gpu.uniform("step", 4)?,
             head_step: gpu.uniform("head_step", 4)?,
@@ -111,16 +112,16 @@ impl Activations {
             inward: z("inward", &[rows, columns.inward])?,
             q_a_normed: z("q_a_normed", &[rows, pad(config.q_lora_rank.unwrap_or(1))])?,
             q: z("q", &[rows, q_cols])?,
-            query: z("query", &[rows, heads, columns.latent + columns.rope])?,
-            zeta: z("zeta", &[rows, heads, columns.latent])?,
-            zeta_parts: z("zeta_parts", &[few, splits, heads, columns.latent])?,
-            zeta_stats: gpu.zeros("zeta_stats", &[few, splits, heads, 2])?,
+            query: z("query", &[rows, heads, columns.query])?,
+            zeta: z("zeta", &[rows, heads, columns.head_latent])?,
+            zeta_parts: z("zeta_parts", &[few, splits, heads, columns.head_latent])?,
+            zeta_stats: z("zeta_stats", &[few, splits, heads, 4])?,
             o,
             dense_h: z("dense_h", &[rows, 1, intermediate])?,
             shared_h: z("shared_h", &[rows, 1, shared])?,
             router_logits: gpu.zeros("router_logits", &[rows, experts])?,
-            chosen: u("chosen", &[rows, slots])?,
-            chosen_weights: gpu.zeros("chosen_weights", &[rows, slots])?,
+            chosen,
+            chosen_weights,
             expert_h: z("expert_h", &[rows, slots, width])?,
             expert_y: z("expert_y", &[rows, slots, hidden])?,
             order: u("order", &[rows * slots])?,
@@ -129,4 +130,16 @@ impl Activations {
             logits: gpu.zeros("logits", &[outputs, config.vocab_size])?,
         })
     }
+}
+
+/// What a layer's router writes: ids and weights of `[rows, slots]`. Where there is none, every expert with weight 1, for good.
+pub fn choices(gpu: &Gpu, config: &ModelConfig, rows: usize, slots: usize) -> Result<[Tensor; 2], ModelError> {
+    let (shape, has_router) = ([rows, slots], config.moe.as_ref().is_none_or(|moe| moe.router.is_some()));
+    let (chosen, weights) = (gpu.zeros_u32("chosen", &shape)?, gpu.zeros("chosen_weights", &shape)?);
+    if !has_router {
+        let every: Vec<u32> = (0..rows).flat_map(|_| 0..slots as u32).collect();
+        gpu.write(&chosen, 0, bytemuck::cast_slice(&every));
+        gpu.write(&weights, 0, bytemuck::cast_slice(&vec![1f32; rows * slots]));
+    }
+    Ok([chosen, weights])
 }

@@ -2,20 +2,26 @@
 
 use super::ModelConfig;
 use super::config::SourceLayout;
-use super::llama::Shape;
 use super::load::Piece;
 use super::weights::pad;
 use crate::checkpoint::Matrix;
 use std::collections::BTreeMap;
 
-/// Columns of what attention's projections give, as kernels read them; every part is padded with zeros.
+/// Columns of what attention works on, as kernels read them; every part is padded with zeros.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns {
     /// From head to head of the queries' part without rotation.
     pub nope: usize,
-    /// From head to head of their rotary part, and the rotary part of a cache entry.
+    /// From head to head of their rotary part.
     pub rope: usize,
+    /// The latents of a cache entry.
     pub latent: usize,
+    /// After them its rotary keys, one for each group of heads.
+    pub keys: usize,
+    /// What a head sums of the latents: all, or its group's.
+    pub head_latent: usize,
+    /// What a head scores with, beside the end of an entry or its group's key.
+    pub query: usize,
     /// A row of queries: all heads' parts without rotation, then all rotary parts.
     pub q: usize,
     /// Where in a row of the first projection the cache entry begins: after the queries or their latent.
@@ -26,10 +32,16 @@ pub struct Columns {
 
 impl Columns {
     pub fn of(config: &ModelConfig) -> Self {
-        let (nope, rope, latent) = (pad(config.nope), pad(config.rope), pad(config.kv_lora_rank));
+        let (nope, rope, keys) = (pad(config.nope), pad(config.rope), config.groups * pad(config.rope));
+        let (head_latent, latent) = match config.source {
+            SourceLayout::HuggingFace => (pad(config.kv_lora_rank), pad(config.kv_lora_rank)),
+            // Every group's values begin a block, as does the constant.
+            SourceLayout::Llama => (pad(config.v_dim), config.groups * pad(config.v_dim) + pad(1)),
+        };
+        let query = rope + if nope > 0 { latent } else { 0 };
         let q = config.heads * (nope + rope);
         let entry_begin = config.q_lora_rank.map_or(q, pad);
-        Self { nope, rope, latent, q, entry_begin, inward: entry_begin + latent + rope }
+        Self { nope, rope, latent, keys, head_latent, query, q, entry_begin, inward: entry_begin + latent + keys }
     }
 
     /// First head's rotary part in a row of queries.
@@ -40,10 +52,6 @@ impl Columns {
     /// Column of every row of `q_proj` or `q_b_proj`.
     pub fn of_queries(&self, config: &ModelConfig) -> Vec<usize> {
         let begin = self.q_rope_begin(config);
-        if let SourceLayout::Llama(Shape { groups, head_dim }) = config.source {
-            let block = |head: usize| begin + head * self.rope + head / (config.heads / groups) * head_dim;
-            return (0..config.heads).flat_map(|head| (0..head_dim).map(move |i| block(head) + i)).collect();
-        }
         let column = |head: usize, i: usize| match i.checked_sub(config.nope) {
             None => head * self.nope + i,
             Some(i) => begin + head * self.rope + rope_place(config, i),
@@ -54,8 +62,14 @@ impl Columns {
     /// Column of every row of the first projection: the queries' or their latent's, then `kv_a_proj_with_mqa`'s.
     pub fn of_inward(&self, config: &ModelConfig) -> Vec<usize> {
         let queries = config.q_lora_rank.map_or_else(|| self.of_queries(config), |rank| (0..rank).collect());
-        let latent = (0..config.kv_lora_rank).map(|i| self.entry_begin + i);
-        let rotary = (0..config.rope).map(|i| self.entry_begin + self.latent + rope_place(config, i));
+        // The one latent of all heads, or each group's values and then the constant.
+        let place = |i: usize| match config.source {
+            SourceLayout::HuggingFace => i,
+            SourceLayout::Llama => i / config.v_dim * self.head_latent + i % config.v_dim,
+        };
+        let latent = (0..config.kv_lora_rank).map(|i| self.entry_begin + place(i));
+        let key = |group: usize| self.entry_begin + self.latent + group * self.rope;
+        let rotary = (0..config.groups * config.rope).map(|i| key(i / config.rope) + rope_place(config, i % config.rope));
         queries.into_iter().chain(latent).chain(rotary).collect()
     }
 }

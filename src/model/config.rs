@@ -1,5 +1,6 @@
 //! What a checkpoint's config says of the model's arithmetic (DEEPSEEK.md §2), checked once.
 
+use super::arrange::Columns;
 use super::fields::Fields;
 use super::{ModelError, Rotary, llama};
 use crate::checkpoint::{Checkpoint, check_quantization_config};
@@ -19,8 +20,10 @@ pub struct ModelConfig {
     pub kv_lora_rank: usize,
     /// Numbers of a head's query and key without rotation; may be 0.
     pub nope: usize,
-    /// Rotary numbers of a head's query, and of the shared key.
+    /// Rotary numbers of a head's query, and of a key.
     pub rope: usize,
+    /// Groups of heads that share a rotary key; in MLA all heads are one.
+    pub groups: usize,
     pub v_dim: usize,
     pub rotary: Rotary,
     /// Pairs are (2i, 2i + 1) as released, else (i, i + rope / 2).
@@ -46,7 +49,7 @@ pub struct ModelConfig {
 pub enum SourceLayout {
     HuggingFace,
     /// A Llama GGUF, read as MLA + MoE.
-    Llama(llama::Shape),
+    Llama,
 }
 
 /// The routed part of MoE layers.
@@ -60,6 +63,13 @@ pub struct MoeConfig {
     pub shared_width: usize,
     pub first_dense: usize,
     pub freq: usize,
+    /// None where every row takes every expert with weight 1.
+    pub router: Option<RouterConfig>,
+}
+
+/// How a router chooses (DEEPSEEK.md §3.6).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RouterConfig {
     pub scoring: Scoring,
     /// Scores get `e_score_correction_bias` for the choice.
     pub corrected: bool,
@@ -158,6 +168,7 @@ impl ModelConfig {
             kv_lora_rank: f.count("kv_lora_rank", 1, 8192)?.unwrap_or(512),
             nope,
             rope,
+            groups: 1,
             v_dim: f.count("v_head_dim", 1, 4096)?.unwrap_or(128),
             rotary,
             rope_interleave: v2 || f.flag("rope_interleave")?.unwrap_or(true),
@@ -181,9 +192,15 @@ impl ModelConfig {
         self.moe.as_ref().is_some_and(|moe| layer >= moe.first_dense && layer.is_multiple_of(moe.freq))
     }
 
-    /// Numbers that the latent cache keeps for a token in one layer, as stored.
+    /// Numbers that the latent cache keeps for a token in one layer, as stored: of latents and of rotary keys.
+    pub fn cache_parts(&self) -> [usize; 2] {
+        let Columns { latent, keys, .. } = Columns::of(self);
+        [latent, keys]
+    }
+
+    /// All of them.
     pub fn cache_entry(&self) -> usize {
-        self.kv_lora_rank.next_multiple_of(32) + self.rope.next_multiple_of(32)
+        self.cache_parts().iter().sum()
     }
 
     /// Bytes that the latent cache keeps for a token in all layers.
@@ -220,6 +237,11 @@ impl Family {
 }
 
 impl MoeConfig {
+    /// Experts of the routed ones' width that the shared FFN can be cut into; 0 where it is no multiple of that.
+    pub fn shared_experts(&self) -> usize {
+        if self.shared_width.is_multiple_of(self.width) { self.shared_width / self.width } else { 0 }
+    }
+
     fn from_fields(f: &Fields, family: Family) -> Result<Option<Self>, ModelError> {
         let v2 = family == Family::V2;
         if f.is_null("n_routed_experts") {
@@ -275,14 +297,16 @@ impl MoeConfig {
             shared_width: shared.saturating_mul(width),
             first_dense: f.count("first_k_dense_replace", 0, 4096)?.unwrap_or(if v2 { 0 } else { 3 }),
             freq: f.count("moe_layer_freq", 1, 4096)?.unwrap_or(1),
-            scoring: if v2 { Scoring::Softmax } else { Scoring::Sigmoid },
-            corrected: !v2,
-            groups,
-            top_groups,
-            group_score: if v2 { GroupScore::Best } else { GroupScore::BestTwo },
-            // V2 never renormalises, whatever its flag says (DEEPSEEK.md §3.6).
-            normalise: !v2 && f.flag("norm_topk_prob")?.unwrap_or(true),
-            scaling: f.number("routed_scaling_factor")?.unwrap_or(if v2 { 1.0 } else { 2.5 }) as f32,
+            router: Some(RouterConfig {
+                scoring: if v2 { Scoring::Softmax } else { Scoring::Sigmoid },
+                corrected: !v2,
+                groups,
+                top_groups,
+                group_score: if v2 { GroupScore::Best } else { GroupScore::BestTwo },
+                // V2 never renormalises, whatever its flag says (DEEPSEEK.md §3.6).
+                normalise: !v2 && f.flag("norm_topk_prob")?.unwrap_or(true),
+                scaling: f.number("routed_scaling_factor")?.unwrap_or(if v2 { 1.0 } else { 2.5 }) as f32,
+            }),
         }))
     }
 }

@@ -4,7 +4,8 @@
 
 use super::activations::Activations;
 use super::arrange::Columns;
-use super::weights::{Attention, Ffn, Mlp, Moe, Weights};
+use super::config::RouterConfig;
+use super::weights::{Attention, Ffn, Mlp, Moe, Router, Weights};
 use super::{Cache, ModelConfig, Trace, Watch};
 use crate::gpu::{Recorder, Tensor};
 use crate::kernels::*;
@@ -77,7 +78,7 @@ impl Step<'_> {
     /// x_mid = x + W_o · BV · softmax(scale · [BKᵀ q_nope ; rope(q_rope)] · [latent ; k_rope]) latent
     fn attention(&self, r: &mut Recorder, input: Input, w: &Attention, cache: &LatentCache) {
         let Step { config, weights, s, rows, .. } = self;
-        let (heads, columns) = (config.heads, Columns::of(config));
+        let columns = Columns::of(config);
         let quads = Some(&weights.inward_quads);
         r.run(Linear { norm: input.norm, columns: quads, bias: w.inward_bias.as_ref(), ..linear(input.x, &w.inward, &s.inward, rows) });
         let q = match &w.q_lora {
@@ -115,12 +116,19 @@ impl Step<'_> {
             zeta,
             stats,
             scale: config.softmax_scale,
-            has_nope: w.kv_b_key.is_some(),
+            groups: config.groups,
             rows,
         });
-        r.run(Linear { heads, merge: stats, ..linear(zeta, &w.kv_b_value, &s.o, rows) });
+        let (o, merge) = match &w.kv_b_value {
+            // A head's latent is its value.
+            None => (zeta, stats),
+            Some(weight) => {
+                r.run(Linear { heads: config.heads, merge: stats, ..linear(zeta, weight, &s.o, rows) });
+                (&s.o, None)
+            }
+        };
         let [x, x_mid] = &s.x;
-        r.run(Linear { base: Some(x), bias: w.o_bias.as_ref(), ..linear(&s.o, &w.o_proj, x_mid, rows) });
+        r.run(Linear { base: Some(x), merge, bias: w.o_bias.as_ref(), ..linear(o, &w.o_proj, x_mid, rows) });
     }
 
     /// x = base + W_down (silu(W_gate normed) ⊙ W_up normed)
@@ -139,30 +147,9 @@ impl Step<'_> {
         let (chosen, weights) = self.watch.and_then(|watch| watch.routing(layer)).unwrap_or((&s.chosen, &s.chosen_weights));
         let [chosen, weights] = [chosen, weights].map(|all| all.view(&[all.shape[0], slots]));
         let [h, expert_y] = [&s.expert_h, &s.expert_y].map(|all| all.view(&[all.shape[0], slots, all.shape[2]]));
-        let logits = s.router_logits.view(&[s.router_logits.shape[0], moe.experts]);
-        let router = match input.norm {
-            Some(norm) if w.gate.slabs.len() == 1 && w.gate.rows * w.gate.cols <= MAX_GATE_NUMBERS => {
-                RouterInput::Gate { x: input.x, norm, weight: &w.gate }
-            }
-            norm => {
-                r.run(Linear { norm, ..linear(input.x, &w.gate, &logits, rows) });
-                RouterInput::Logits(&logits)
-            }
-        };
-        r.run(MoeRoute {
-            input: router,
-            correction: &w.correction,
-            chosen: &chosen,
-            weights: &weights,
-            shared_experts: w.shared_experts,
-            scoring: moe.scoring,
-            groups: moe.groups,
-            top_groups: moe.top_groups,
-            group_score: moe.group_score,
-            normalise: moe.normalise,
-            scaling: moe.scaling,
-            rows,
-        });
+        if let Some(router) = &w.router {
+            self.route(r, input, router, w.shared_experts, [&chosen, &weights]);
+        }
         self.keep_router(r, layer, &chosen, &weights);
 
         // A shared FFN by itself adds to what the routed experts leave on the second residual's other side.
@@ -185,6 +172,36 @@ impl Step<'_> {
         if let Some(shared) = &w.shared {
             self.mlp(r, input, shared, &s.shared_h, routed);
         }
+    }
+
+    /// chosen, weights = top-k of softmax or σ(W_g normed)
+    fn route(&self, r: &mut Recorder, input: Input, w: &Router, shared_experts: usize, [chosen, weights]: [&Tensor; 2]) {
+        let Step { s, rows, .. } = self;
+        let logits = s.router_logits.view(&[s.router_logits.shape[0], w.gate.rows]);
+        let router = match input.norm {
+            Some(norm) if w.gate.slabs.len() == 1 && w.gate.rows * w.gate.cols <= MAX_GATE_NUMBERS => {
+                RouterInput::Gate { x: input.x, norm, weight: &w.gate }
+            }
+            norm => {
+                r.run(Linear { norm, ..linear(input.x, &w.gate, &logits, rows) });
+                RouterInput::Logits(&logits)
+            }
+        };
+        let RouterConfig { scoring, groups, top_groups, group_score, normalise, scaling, .. } = w.config;
+        r.run(MoeRoute {
+            input: router,
+            correction: &w.correction,
+            chosen,
+            weights,
+            shared_experts,
+            scoring,
+            groups,
+            top_groups,
+            group_score,
+            normalise,
+            scaling,
+            rows,
+        });
     }
 
     fn keep_hidden(&self, r: &mut Recorder, index: usize) {

@@ -1,30 +1,21 @@
-//! Llama-architecture GGUF files read as MLA + MoE, exactly: grouped keys become one shared rotary key, grouped values become
-//! the latent, and the FFN's neurons are cut into a shared expert and routed experts that are all chosen with weight 1.
+//! Llama-architecture GGUF files read as MLA + MoE, exactly: a group's values become its heads' latent, its keys their rotary key
+//! (grouped latents: Zadouri et al. 2025, "Hardware-Efficient Attention for Fast Decoding", §3), and the FFN's neurons are cut into
+//! experts that every row takes.
 //!
-//! Let G be the groups of key and value heads and D their width. All groups' keys lie side by side in the shared rotary
-//! key of G·D numbers, and a query head is zero outside its group's block, so scores are those of grouped-query attention.
-//! The values are the latent itself. Its norm must not change them: one more latent entry holds a constant B far larger
-//! than any value, so the norm divides by B / sqrt(C), and its weight multiplies by that again (0 for the constant).
+//! A head's values are the latent itself, so nothing brings its sum out of the latent space. The latent's norm must not change
+//! them: one more latent entry holds a constant B far larger than any value, so the norm divides by B / sqrt(C), and its weight
+//! multiplies by that again (0 for the constant).
 
 use super::config::{MoeConfig, SourceLayout};
 use super::{ModelConfig, ModelError, Rotary};
 use crate::checkpoint::{Checkpoint, GgufMetadata, vector};
-use crate::kernels::{BLOCK_COLS, GroupScore, Scoring};
+use crate::kernels::BLOCK_COLS;
 
 /// What the latent's constant entry holds before its norm.
 pub const CONSTANT: f32 = 65536.0;
 
 /// Routed experts that an FFN is cut into.
 const EXPERTS: usize = 8;
-
-/// The grouped-query side of a re-expressed model.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shape {
-    /// Groups of key and value heads.
-    pub groups: usize,
-    /// Width of a head.
-    pub head_dim: usize,
-}
 
 /// Widths of the shared expert and of each routed one, for an FFN of `width` neurons: about a third stays shared.
 fn cut(width: usize) -> Option<(usize, usize)> {
@@ -77,7 +68,7 @@ pub fn config(metadata: &GgufMetadata, checkpoint: &Checkpoint) -> Result<ModelC
         None => vec![1.0; head_dim / 2],
     };
     let frequency = |pair: usize| (theta.powf(-2.0 * pair as f64 / head_dim as f64) / f64::from(factors[pair])) as f32;
-    let group_frequencies: Vec<f32> = (0..head_dim / 2).map(frequency).collect();
+    let frequencies: Vec<f32> = (0..head_dim / 2).map(frequency).collect();
     let intermediate = count("llama.feed_forward_length", 1 << 20)?;
     let tokens = metadata.require("tokenizer.ggml.tokens", GgufMetadata::str_array)?.len();
     let vocab_size = metadata.u32("llama.vocab_size")?.map_or(tokens, |n| n as usize);
@@ -91,13 +82,7 @@ pub fn config(metadata: &GgufMetadata, checkpoint: &Checkpoint) -> Result<ModelC
         shared_width,
         first_dense: 0,
         freq: 1,
-        scoring: Scoring::Sigmoid,
-        corrected: false,
-        groups: 1,
-        top_groups: 1,
-        group_score: GroupScore::BestTwo,
-        normalise: true,
-        scaling: EXPERTS as f32,
+        router: None,
     });
     let eps = metadata.f32("llama.attention.layer_norm_rms_epsilon")?.filter(|eps| *eps > 0.0).unwrap_or(1e-5);
     let max_positions = count("llama.context_length", 1 << 26)?;
@@ -110,9 +95,10 @@ pub fn config(metadata: &GgufMetadata, checkpoint: &Checkpoint) -> Result<ModelC
         q_lora_rank: None,
         kv_lora_rank: groups * head_dim + 1,
         nope: 0,
-        rope: groups * head_dim,
+        rope: head_dim,
+        groups,
         v_dim: head_dim,
-        rotary: Rotary::given(group_frequencies.repeat(groups)),
+        rotary: Rotary::given(frequencies),
         rope_interleave: true,
         softmax_scale: (head_dim as f32).powf(-0.5),
         attention_bias: false,
@@ -125,6 +111,6 @@ pub fn config(metadata: &GgufMetadata, checkpoint: &Checkpoint) -> Result<ModelC
         max_positions,
         bos: metadata.u32("tokenizer.ggml.bos_token_id")?,
         eos: metadata.u32("tokenizer.ggml.eos_token_id")?.into_iter().collect(),
-        source: SourceLayout::Llama(Shape { groups, head_dim }),
+        source: SourceLayout::Llama,
     })
 }

@@ -18,7 +18,7 @@ mod weights;
 
 pub use activations::{Activations, Room};
 pub use cache::Cache;
-pub use config::{ModelConfig, MoeConfig};
+pub use config::{ModelConfig, MoeConfig, RouterConfig};
 pub use error::ModelError;
 pub use forward::Step;
 pub use load::LoadProgress;
@@ -52,7 +52,7 @@ pub struct Trace {
 
 impl Trace {
     pub fn new(gpu: &Gpu, config: &ModelConfig, rows: usize) -> Result<Self, GpuError> {
-        let slots = config.moe.as_ref().map_or(1, |moe| moe.top_k + moe.shared_width / moe.width);
+        let slots = config.moe.as_ref().map_or(1, |moe| moe.top_k + moe.shared_experts());
         Ok(Self {
             hidden: gpu.zeros("hidden states", &[config.layers + 1, rows, pad(config.hidden)])?,
             chosen: gpu.zeros_u32("chosen experts", &[config.layers, rows, slots])?,

@@ -1,6 +1,7 @@
 //! Named shapes: released models' dimensions and small slices of them, for benches without a checkpoint.
 
 use super::ModelConfig;
+use super::config::SourceLayout;
 use serde_json::{Value, json};
 
 impl ModelConfig {
@@ -60,9 +61,17 @@ impl ModelConfig {
         let (d, heads, c) = (n(self.hidden), n(self.heads), n(self.kv_lora_rank));
         let q = heads * n(self.nope + self.rope);
         let query = self.q_lora_rank.map_or(d * q, |rank| n(rank) * (d + q));
-        let attention = query + d * (c + n(self.rope)) + c * heads * n(self.nope + self.v_dim) + heads * n(self.v_dim) * d;
+        let attention = match self.source {
+            SourceLayout::HuggingFace => d * (c + n(self.rope)) + c * heads * n(self.nope + self.v_dim),
+            // Grouped values and keys, and no more.
+            SourceLayout::Llama => d * n(self.groups * (self.v_dim + self.rope)),
+        } + query
+            + heads * n(self.v_dim) * d;
         let ffn = |layer: usize| match &self.moe {
-            Some(moe) if self.is_moe(layer) => 3 * d * (n(moe.experts) * n(moe.width) + n(moe.shared_width)) + n(moe.experts) * d,
+            Some(moe) if self.is_moe(layer) => {
+                let router = if moe.router.is_some() { n(moe.experts) * d } else { 0 };
+                3 * d * (n(moe.experts) * n(moe.width) + n(moe.shared_width)) + router
+            }
             _ => 3 * d * n(self.intermediate),
         };
         let layers: u64 = (0..self.layers).map(|layer| attention + ffn(layer) + 2 * d).sum();

@@ -1,6 +1,7 @@
 //! What a watched step keeps: the routers' choices and the likeliest tokens. Its dispatches are those of any other step and one
 //! more; a layer's choice is just written to a place that later layers do not overwrite.
 
+use super::activations::choices;
 use super::{Model, ModelError};
 use crate::gpu::Tensor;
 use crate::kernels::{CANDIDATES, NO_CANDIDATE};
@@ -30,8 +31,8 @@ impl Watch {
     pub fn new(model: &Model, rows: usize, outputs: usize) -> Result<Self, ModelError> {
         let (gpu, config) = (model.gpu(), model.config());
         let layer = |layer: usize| {
-            let shape = [rows, model.slots(layer)];
-            Ok::<_, ModelError>((layer, gpu.zeros_u32("watched experts", &shape)?, gpu.zeros("watched weights", &shape)?))
+            let [chosen, weights] = choices(gpu, config, rows, model.slots(layer))?;
+            Ok::<_, ModelError>((layer, chosen, weights))
         };
         Ok(Self {
             layers: (0..config.layers).filter(|&i| model.slots(i) > 0).map(layer).collect::<Result<_, _>>()?,

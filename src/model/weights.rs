@@ -1,8 +1,8 @@
 //! The model's weights on the device, under the checkpoint's names; what is read together lies together.
 
 use super::arrange::{Arrangement, Columns};
-use super::config::SourceLayout;
-use super::llama::{self, Shape};
+use super::config::{RouterConfig, SourceLayout};
+use super::llama;
 use super::load::{Loader, Origin, Piece};
 use super::{ModelConfig, ModelError};
 use crate::checkpoint::{Checkpoint, CheckpointError, Matrix, Scale, WeightFormat};
@@ -37,8 +37,8 @@ pub struct Attention {
     pub kv_a_layernorm: Tensor,
     /// The key half of `kv_b_proj`, `[heads * nope, c]`; none when `nope` is 0.
     pub kv_b_key: Option<Weight>,
-    /// The value half of `kv_b_proj`, `[heads * v, c]`.
-    pub kv_b_value: Weight,
+    /// The value half of `kv_b_proj`, `[heads * v, c]`; none where a head's latent is its value.
+    pub kv_b_value: Option<Weight>,
     pub o_proj: Weight,
     pub o_bias: Option<Tensor>,
 }
@@ -62,14 +62,20 @@ pub enum Ffn {
 }
 
 pub struct Moe {
-    pub gate: Weight,
-    pub correction: Tensor,
+    /// None where every row takes every expert.
+    pub router: Option<Router>,
     /// The routed experts, then those of `shared_experts`.
     pub experts: Mlp,
     /// The shared FFN cut into experts of the routed ones' width, which every row takes.
     pub shared_experts: usize,
     /// The shared FFN by itself, where it cannot be cut so.
     pub shared: Option<Mlp>,
+}
+
+pub struct Router {
+    pub gate: Weight,
+    pub correction: Tensor,
+    pub config: RouterConfig,
 }
 
 /// Sizes as stored: what activations and weights are padded to.
@@ -79,7 +85,7 @@ pub fn pad(size: usize) -> usize {
 
 impl Weights {
     pub async fn load(config: &ModelConfig, loader: &mut Loader<'_>) -> Result<Self, ModelError> {
-        let llama = matches!(config.source, SourceLayout::Llama(_));
+        let llama = config.source == SourceLayout::Llama;
         let name = |hub: &'static str, gguf: &'static str| if llama { gguf } else { hub };
         let (hidden, vocab) = (config.hidden, config.vocab_size);
         let table = |name: &'static str| move |from| Ok(vec![Piece::all(Matrix::find(from, name, vocab, hidden)?)]);
@@ -88,7 +94,7 @@ impl Weights {
         let mut layers = vec![];
         for layer in 0..config.layers {
             layers.push(match config.source {
-                SourceLayout::Llama(shape) => Layer::load_llama(config, shape, loader, layer).await?,
+                SourceLayout::Llama => Layer::load_llama(config, loader, layer).await?,
                 SourceLayout::HuggingFace => Layer::load(config, loader, layer).await?,
             });
         }
@@ -191,7 +197,9 @@ impl Attention {
             q_lora,
             kv_a_layernorm: loader.gain(&format!("{at}.kv_a_layernorm.weight"), c)?,
             kv_b_key,
-            kv_b_value: loader.weight(&format!("{kv_b} (value)"), [heads * v, c], v, |from| kv_b_half(config, from, &kv_b, n, v)).await?,
+            kv_b_value: Some(
+                loader.weight(&format!("{kv_b} (value)"), [heads * v, c], v, |from| kv_b_half(config, from, &kv_b, n, v)).await?,
+            ),
             o_proj: plain(loader, format!("{at}.o_proj.weight"), [hidden, heads * v]).await?,
             o_bias: match config.attention_bias {
                 true => Some(loader.vector(&format!("{at}.o_proj.bias"), hidden, pad(hidden), 0.0)?),
@@ -346,24 +354,29 @@ impl ExpertNames {
 impl Moe {
     async fn load(config: &ModelConfig, loader: &mut Loader<'_>, at: &str) -> Result<Self, ModelError> {
         let Some(moe) = &config.moe else { unreachable!("a MoE layer without a MoE config") };
-        let correction = match moe.corrected {
-            true => loader.vector(&format!("{at}.gate.e_score_correction_bias"), moe.experts, moe.experts, 0.0)?,
-            false => loader.values("no correction", &vec![0.0; moe.experts])?,
+        let hidden = config.hidden;
+        let router = match moe.router {
+            None => None,
+            Some(config) => Some(Router {
+                gate: plain(loader, format!("{at}.gate.weight"), [moe.experts, hidden]).await?,
+                correction: match config.corrected {
+                    true => loader.vector(&format!("{at}.gate.e_score_correction_bias"), moe.experts, moe.experts, 0.0)?,
+                    false => loader.values("no correction", &vec![0.0; moe.experts])?,
+                },
+                config,
+            }),
         };
-        let sizes = ExpertSizes { experts: moe.experts, shared: 0, width: moe.width, hidden: config.hidden };
+        let sizes = ExpertSizes { experts: moe.experts, shared: 0, width: moe.width, hidden };
         let cut = match loader.origin {
-            _ if moe.shared_width == 0 => 0,
-            Origin::Random { .. } if moe.shared_width.is_multiple_of(moe.width) => moe.shared_width / moe.width,
-            Origin::Checkpoint(from) if sizes.can_share(from, at, moe.shared_width) => moe.shared_width / moe.width,
-            _ => 0,
+            Origin::Checkpoint(from) if moe.shared_width > 0 && !sizes.can_share(from, at, moe.shared_width) => 0,
+            _ => moe.shared_experts(),
         };
         let shared = match moe.shared_width - cut * moe.width {
             0 => None,
             width => Some(Mlp::load(config, loader, &format!("{at}.shared_experts"), width).await?),
         };
         Ok(Self {
-            gate: plain(loader, format!("{at}.gate.weight"), [moe.experts, config.hidden]).await?,
-            correction,
+            router,
             experts: Mlp::load_experts(loader, at, ExpertSizes { shared: cut, ..sizes }).await?,
             shared_experts: cut,
             shared,
@@ -373,23 +386,21 @@ impl Moe {
 
 /// Llama layers, read as this module's parent says of [`llama`].
 impl Layer {
-    async fn load_llama(config: &ModelConfig, shape: Shape, loader: &mut Loader<'_>, layer: usize) -> Result<Self, ModelError> {
+    async fn load_llama(config: &ModelConfig, loader: &mut Loader<'_>, layer: usize) -> Result<Self, ModelError> {
         let at = format!("blk.{layer}");
         let hidden = config.hidden;
         let ffn = match &config.moe {
             None => Ffn::Dense(Mlp::load_llama(config, loader, &at, 0..config.intermediate, 1).await?),
             Some(moe) => {
                 // Neurons of the shared FFN come last, so that it can be cut into experts like the routed ones.
-                let cut = if moe.shared_width.is_multiple_of(moe.width) { moe.shared_width / moe.width } else { 0 };
+                let cut = moe.shared_experts();
                 let routed = (moe.experts + cut) * moe.width;
                 let shared = match config.intermediate - routed {
                     0 => None,
                     _ => Some(Mlp::load_llama(config, loader, &at, routed..config.intermediate, 1).await?),
                 };
                 Ffn::Moe(Moe {
-                    // Equal scores: every expert is chosen with weight 1 / experts, times the scaling factor.
-                    gate: loader.weight("router", [moe.experts, hidden], 4, |_| Ok(vec![Piece::Zeros(moe.experts)])).await?,
-                    correction: loader.values("no correction", &vec![0.0; moe.experts])?,
+                    router: None,
                     experts: Mlp::load_llama(config, loader, &at, 0..routed, moe.experts + cut).await?,
                     shared_experts: cut,
                     shared,
@@ -398,7 +409,7 @@ impl Layer {
         };
         Ok(Self {
             input_layernorm: loader.gain(&format!("{at}.attn_norm.weight"), hidden)?,
-            attention: Attention::load_llama(config, shape, loader, &at).await?,
+            attention: Attention::load_llama(config, loader, &at).await?,
             post_attention_layernorm: loader.gain(&format!("{at}.ffn_norm.weight"), hidden)?,
             ffn,
         })
@@ -406,15 +417,11 @@ impl Layer {
 }
 
 impl Attention {
-    async fn load_llama(
-        config: &ModelConfig,
-        Shape { groups, head_dim }: Shape,
-        loader: &mut Loader<'_>,
-        at: &str,
-    ) -> Result<Self, ModelError> {
-        let (hidden, heads, c) = (config.hidden, config.heads, config.kv_lora_rank);
-        let width = groups * head_dim;
-        let inward = Arrangement::of(&Columns::of(config).of_inward(config));
+    async fn load_llama(config: &ModelConfig, loader: &mut Loader<'_>, at: &str) -> Result<Self, ModelError> {
+        let (hidden, heads, c, head_dim) = (config.hidden, config.heads, config.kv_lora_rank, config.v_dim);
+        let width = config.groups * head_dim;
+        let columns = Columns::of(config);
+        let inward = Arrangement::of(&columns.of_inward(config));
         let pieces = |from| {
             let q = Matrix::find(from, &format!("{at}.attn_q.weight"), heads * head_dim, hidden)?;
             let value = Matrix::find(from, &format!("{at}.attn_v.weight"), width, hidden)?;
@@ -424,20 +431,13 @@ impl Attention {
         };
         let mut bias = vec![0.0; heads * head_dim + c + width];
         bias[heads * head_dim + width] = llama::CONSTANT;
-        let mut norm = vec![0.0; pad(c)];
-        norm[..width].fill(llama::CONSTANT / (c as f32).sqrt());
-        // Head h's values are its group's block of the latent.
-        let format = WeightFormat::Affine { bits: 4, group: 128, scale: Scale::F16 };
-        let kv_b_value = Weight::allocate(loader.gpu, "kv_b (identity)", format, [heads * head_dim, c], head_dim)?;
-        let row_bytes = format.row_bytes(pad(c));
-        let mut identity = vec![0u8; heads * head_dim * row_bytes];
-        for row in 0..heads * head_dim {
-            let column = row / head_dim / (heads / groups) * head_dim + row % head_dim;
-            identity[row * row_bytes + column / 2] = 1 << (4 * (column % 2));
-        }
-        let scale = [half::f16::ONE.to_le_bytes(), half::f16::ZERO.to_le_bytes()].concat();
-        let scales = scale.repeat(heads * head_dim * format.scale_row_bytes(pad(c)) / scale.len());
-        kv_b_value.writer(loader.gpu).push(&identity, &scales);
+        let mut norm = vec![llama::CONSTANT / (c as f32).sqrt(); config.groups * columns.head_latent];
+        norm.resize(columns.latent, 0.0);
+        // A row of heads' latents is a row of their values, unless these are padded.
+        let kv_b_value = match columns.head_latent == head_dim {
+            true => None,
+            false => Some(Self::identities(loader, heads, head_dim)?),
+        };
         Ok(Self {
             inward: loader.weight(&format!("{at}.attn_q, attn_v and attn_k"), [inward.len(), hidden], 4, pieces).await?,
             inward_bias: Some(loader.values("inward bias", &inward.values(&bias))?),
@@ -448,6 +448,22 @@ impl Attention {
             o_proj: plain(loader, format!("{at}.attn_output.weight"), [hidden, heads * head_dim]).await?,
             o_bias: None,
         })
+    }
+
+    /// For every head the value half of `kv_b_proj` that gives the latent without its padding.
+    fn identities(loader: &mut Loader<'_>, heads: usize, dim: usize) -> Result<Weight, ModelError> {
+        let format = WeightFormat::Affine { bits: 4, group: 128, scale: Scale::F16 };
+        let weight = Weight::allocate(loader.gpu, "kv_b (identity)", format, [heads * dim, dim], dim)?;
+        let row_bytes = format.row_bytes(pad(dim));
+        let mut identity = vec![0u8; heads * dim * row_bytes];
+        for row in 0..heads * dim {
+            let column = row % dim;
+            identity[row * row_bytes + column / 2] = 1 << (4 * (column % 2));
+        }
+        let scale = [half::f16::ONE.to_le_bytes(), half::f16::ZERO.to_le_bytes()].concat();
+        let scales = scale.repeat(heads * dim * format.scale_row_bytes(pad(dim)) / scale.len());
+        weight.writer(loader.gpu).push(&identity, &scales);
+        Ok(weight)
     }
 }
 

@@ -1,3 +1,0 @@
-// x is whole.
-fn begin_x(token: u32, head: u32) {
-}
