@@ -38,7 +38,8 @@ impl Stage {
     fn new() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         // No two of its pieces are alike.
-        let bytes: Vec<u8> = (0..BYTES as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+        let mut bytes: Vec<u8> = (0..BYTES as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+        bytes[..4].copy_from_slice(b"GGUF");
         std::fs::write(folder.path().join("big.gguf"), &bytes).unwrap();
         let sha256 = hex(&bytes);
         let server = tab::serve(&[("/files/", folder.path())])?;
@@ -143,6 +144,13 @@ fn damaged_changed_and_cut_files_are_found() {
     stage.server.set_fault(BIG, Fault { etag: Some("another".into()), ..Fault::default() });
     assert_eq!(page.wait("outcome", 60), stage.whole(&url));
     call(&mut page, "remove", &[json!(url)]);
+
+    // A page about the model in place of the model: nothing of it is kept, and no more than its beginning fetched.
+    std::fs::write(stage.folder.path().join("page.gguf"), format!("<!doctype html>{}", " ".repeat(BYTES))).unwrap();
+    let about = stage.server.url("files/page.gguf");
+    refused(&call(&mut page, "open", &[json!(about)]), "not-a-model", &[&about, "expected a GGUF file", "<!do"]);
+    assert!(stage.server.sent("/files/page.gguf") <= 4 << 20);
+    assert_eq!(page.eval("kept()"), json!([]), "nothing is left behind");
 
     let absent = stage.server.url("files/absent.gguf");
     refused(&call(&mut page, "open", &[json!(absent)]), "http", &[&absent, "404"]);

@@ -95,7 +95,7 @@ if ('serviceWorker' in navigator) {
 }
 element('start').addEventListener('click', start);
 if (parameters.has('bench')) {
-    location.replace(new URL('bench.html', import.meta.url));
+    location.replace(new URL(`bench.html${location.search}`, import.meta.url));
 } else {
     gate().then(stored => stored && start(), error => fail(`The page is not complete: models/default.json cannot be read (${error.message}).`));
 }

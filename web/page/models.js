@@ -55,6 +55,14 @@ function writeAll(handle, bytes, at) {
     }
 }
 
+/** A file that is called a GGUF begins like one: a page of an error, or a pointer to the file, is found before all of it is fetched. */
+function checkBeginning(what, name, bytes) {
+    const found = new TextDecoder('latin1').decode(bytes.subarray(0, 4));
+    if (bytes.length >= 4 && /\.gguf$/i.test(name) && found != 'GGUF') {
+        throw new ModelError('not-a-model', `${what}: expected a GGUF file, which begins with "GGUF", found ${JSON.stringify(found)}; check that the address is the file's own and not that of a page about it`);
+    }
+}
+
 function writeJson(handle, value) {
     const bytes = new TextEncoder().encode(JSON.stringify(value));
     // In this order: what only grows is never without its beginning.
@@ -228,6 +236,7 @@ export class ModelFiles {
                 for (let at = 0; at < file.size; at += PIECE_BYTES) {
                     if (signal?.aborted) throw new ModelError('cancelled', `${path}: stopped`);
                     const bytes = new Uint8Array(await file.slice(at, at + PIECE_BYTES).arrayBuffer());
+                    if (at == 0) checkBeginning(path, file.name, bytes);
                     hash.update(bytes);
                     if (handle) writeAll(handle, bytes, at);
                     onProgress((done += bytes.length), total);
@@ -380,6 +389,16 @@ class Download {
         }
     }
 
+    /** Of what is not a model nothing is kept. */
+    check(bytes) {
+        try {
+            checkBeginning(this.url, fileName(this.url), bytes);
+        } catch (error) {
+            this.journal = { etag: null, total: null, done: [] };
+            throw error;
+        }
+    }
+
     close() {
         this.handle?.close();
         this.notes?.close();
@@ -392,6 +411,7 @@ class Download {
     }
 
     write(at, bytes) {
+        if (at == 0) this.check(bytes);
         if (this.handle) writeAll(this.handle, bytes, at);
         else this.pieces.push([at, bytes]);
     }
