@@ -47,8 +47,9 @@ fn head_tile(index: u32) -> HeadTile {
                     kv_group * (params.latent / 32u));
 }
 
-// What the lanes know of a tile's first `count` positions goes into the sums.
-fn sums_add_tile(sums: ptr<function, Sums>, share: Shares, entry: u32, count: u32, latent: u32, lane: u32) {
+// What the lanes know of positions from `begin` on, one a lane, goes into the sums.
+fn sums_add_tile(sums: ptr<function, Sums>, share: Shares, entry: u32, begin: u32, end: u32, latent: u32, lane: u32) {
+    let count = min(WORKGROUP_SIZE, max(begin, end) - begin);
     tile_write(share, entry, lane);
     // Positions past the last have no share, and an entry that is there.
     for (var p = 0u; p < count; p += 4u) {
@@ -92,9 +93,8 @@ fn mla_attention(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
         largest = tile_largest;
         sums_scale(&sums, shrink);
 
-        sums_add_tile(&sums, share_a, entry_a, min(WORKGROUP_SIZE, end - tile), heads.latent, at.lane);
-        sums_add_tile(&sums, share_b, entry_b, min(WORKGROUP_SIZE, max(end, tile + WORKGROUP_SIZE) - tile - WORKGROUP_SIZE), heads.latent,
-                      at.lane);
+        sums_add_tile(&sums, share_a, entry_a, tile, end, heads.latent, at.lane);
+        sums_add_tile(&sums, share_b, entry_b, tile + WORKGROUP_SIZE, end, heads.latent, at.lane);
     }
     let first = (group.x * SPLITS + group.z) * params.heads;
     sums_put(sums, finish(largest, total, first, heads, at.lane), (first + heads.first) * params.latent, heads, at.lane);

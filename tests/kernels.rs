@@ -292,6 +292,8 @@ fn rows_do_not_depend_on_those_beside_them() {
         });
         let correction = gpu.tensor("correction", &[64], &numbers(7, 64)).unwrap();
         let gate = weight(gpu, 64, cols);
+        let (scoring, group_score) = (Scoring::Softmax, GroupScore::Best);
+        let settings = RouterSettings { scoring, groups: 8, top_groups: 3, group_score, normalise: true, scaling: 2.5 };
         for given in [true, false] {
             check_alone_and_beside("moe_route", gpu, |batch| {
                 let (logits, x, weights) = (batch.numbers(8, 64), batch.input(2, &[cols]), batch.numbers(9, 7));
@@ -303,12 +305,7 @@ fn rows_do_not_depend_on_those_beside_them() {
                     chosen: &chosen,
                     weights: &weights,
                     shared_experts: 1,
-                    scoring: Scoring::Softmax,
-                    groups: 8,
-                    top_groups: 3,
-                    group_score: GroupScore::Best,
-                    normalise: true,
-                    scaling: 2.5,
+                    settings,
                     rows: &batch.rows,
                 })
                 .unwrap();

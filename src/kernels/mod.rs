@@ -33,7 +33,7 @@ pub use linear::{Linear, Norm};
 pub use mla_attention::MlaAttention;
 pub use mla_enter::{Absorption, MlaEnter};
 pub use moe_combine::MoeCombine;
-pub use moe_route::{GroupScore, MAX_EXPERTS, MoeRoute, RouterInput, Scoring};
+pub use moe_route::{GroupScore, MAX_EXPERTS, MoeRoute, RouterInput, RouterSettings, Scoring};
 pub use moe_sort::{MoeSort, tile_bound};
 pub use peak::limits;
 pub use rms_norm::RmsNorm;

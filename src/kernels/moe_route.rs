@@ -29,6 +29,18 @@ pub enum GroupScore {
     BestTwo,
 }
 
+/// How a router chooses, beside how many (DEEPSEEK.md §3.6).
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct RouterSettings {
+    pub scoring: Scoring,
+    pub groups: usize,
+    pub top_groups: usize,
+    pub group_score: GroupScore,
+    /// Weights are divided by their sum.
+    pub normalise: bool,
+    pub scaling: f32,
+}
+
 /// Where the router's logits come from.
 #[derive(Clone, Copy)]
 pub enum RouterInput<'a> {
@@ -48,13 +60,7 @@ pub struct MoeRoute<'a> {
     pub weights: &'a Tensor,
     /// Experts with ids after the routed ones, which every row takes with weight 1.
     pub shared_experts: usize,
-    pub scoring: Scoring,
-    pub groups: usize,
-    pub top_groups: usize,
-    pub group_score: GroupScore,
-    /// Weights are divided by their sum.
-    pub normalise: bool,
-    pub scaling: f32,
+    pub settings: RouterSettings,
     pub rows: &'a Rows,
 }
 
@@ -103,16 +109,17 @@ impl Kernel for MoeRoute<'_> {
             RouterInput::Gate { norm, weight, .. } => (weight.cols as u32, Some(norm)),
         };
         let (norm_dim, eps) = Norm::params(norm);
+        let RouterSettings { scoring, groups, top_groups, group_score, normalise, scaling } = self.settings;
         let params = Params {
             experts,
             top_k: self.chosen.dim(1) - self.shared_experts as u32,
-            groups: self.groups as u32,
-            top_groups: self.top_groups as u32,
-            is_sigmoid: u32::from(self.scoring == Scoring::Sigmoid),
-            group_by_two: u32::from(self.group_score == GroupScore::BestTwo),
-            normalise: u32::from(self.normalise),
+            groups: groups as u32,
+            top_groups: top_groups as u32,
+            is_sigmoid: u32::from(scoring == Scoring::Sigmoid),
+            group_by_two: u32::from(group_score == GroupScore::BestTwo),
+            normalise: u32::from(normalise),
             shared_experts: self.shared_experts as u32,
-            scaling: self.scaling,
+            scaling,
             cols,
             norm_dim,
             eps,
@@ -141,18 +148,6 @@ impl Kernel for MoeRoute<'_> {
     }
 }
 
-/// The router's settings, as the fields of [`MoeRoute`].
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    pub top_k: usize,
-    pub scoring: Scoring,
-    pub groups: usize,
-    pub top_groups: usize,
-    pub group_score: GroupScore,
-    pub normalise: bool,
-    pub scaling: f32,
-}
-
 /// Indices of the `count` largest, the lower index first among equals.
 fn largest(values: &[f64], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
@@ -162,7 +157,7 @@ fn largest(values: &[f64], count: usize) -> Vec<usize> {
 }
 
 /// One row: chosen experts in ascending order, and their weights.
-pub fn reference(logits: &[f32], correction: &[f32], settings: &Settings) -> Vec<(u32, f32)> {
+pub fn reference(logits: &[f32], correction: &[f32], top_k: usize, settings: &RouterSettings) -> Vec<(u32, f32)> {
     let z: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
     let scores: Vec<f64> = match settings.scoring {
         Scoring::Sigmoid => z.iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect(),
@@ -185,7 +180,7 @@ pub fn reference(logits: &[f32], correction: &[f32], settings: &Settings) -> Vec
             *choice = f64::NEG_INFINITY;
         }
     }
-    let mut chosen = largest(&choices, settings.top_k);
+    let mut chosen = largest(&choices, top_k);
     chosen.sort_unstable();
     let total = if settings.normalise { chosen.iter().map(|&e| scores[e]).sum::<f64>() + 1e-20 } else { 1.0 };
     chosen.iter().map(|&e| (e as u32, (scores[e] / total * f64::from(settings.scaling)) as f32)).collect()
@@ -203,8 +198,8 @@ enum Logits {
     Worked,
 }
 
-fn case(rows: usize, experts: usize, settings: Settings, kind: Logits) -> Case {
-    let Settings { top_k, scoring, groups, top_groups, group_score, normalise, scaling } = settings;
+fn case(rows: usize, experts: usize, top_k: usize, settings: RouterSettings, kind: Logits) -> Case {
+    let RouterSettings { scoring, groups, top_groups, group_score, normalise, .. } = settings;
     let grouped = if groups > 1 { format!(", {top_groups} of {groups} groups by {group_score:?}") } else { String::new() };
     let name = format!("moe_route {rows} rows, top {top_k} of {experts} {scoring:?}{grouped}, normalise {normalise}, {kind:?} logits");
     Case::new(name, move |gpu| {
@@ -222,7 +217,7 @@ fn case(rows: usize, experts: usize, settings: Settings, kind: Logits) -> Case {
             (Logits::Tied, _) => vec![-0.25; experts],
             _ => rng.numbers(experts).iter().map(|v| v * 0.3).collect(),
         };
-        let expected: Vec<(u32, f32)> = logits.chunks(experts).flat_map(|row| reference(row, &correction, &settings)).collect();
+        let expected: Vec<(u32, f32)> = logits.chunks(experts).flat_map(|row| reference(row, &correction, top_k, &settings)).collect();
         let ids: Vec<u32> = expected.iter().map(|(id, _)| *id).collect();
         // NaN is no expectation: any number that is not the mark of an untouched one will do.
         let weights: Vec<f32> = expected.iter().map(|(_, weight)| if weight.is_nan() { 0.0 } else { *weight }).collect();
@@ -234,12 +229,7 @@ fn case(rows: usize, experts: usize, settings: Settings, kind: Logits) -> Case {
             chosen: &chosen,
             weights: &chosen_weights,
             shared_experts: 0,
-            scoring,
-            groups,
-            top_groups,
-            group_score,
-            normalise,
-            scaling,
+            settings,
             rows: &stage.rows(rows, rows)?,
         });
         let (ids_check, weights_check) = match kind {
@@ -252,9 +242,9 @@ fn case(rows: usize, experts: usize, settings: Settings, kind: Logits) -> Case {
     })
 }
 
-/// From rows, with experts that every row takes.
-fn gate_case(format: WeightFormat, rows: usize, experts: usize, dim: usize, shared_experts: usize, settings: Settings) -> Case {
-    let Settings { top_k, scoring, groups, top_groups, group_score, normalise, scaling } = settings;
+/// From rows, so many chosen and so many that every row takes.
+fn gate_case(format: WeightFormat, rows: usize, experts: usize, dim: usize, chosen: [usize; 2], settings: RouterSettings) -> Case {
+    let ([top_k, shared_experts], scoring) = (chosen, settings.scoring);
     let name = format!("moe_route {rows} rows of {dim}, top {top_k} of {experts} and {shared_experts} {scoring:?} {format}");
     Case::new(name, move |gpu| {
         let mut stage = Stage::new(gpu);
@@ -267,7 +257,7 @@ fn gate_case(format: WeightFormat, rows: usize, experts: usize, dim: usize, shar
         for x in x.chunks(cols) {
             let x = rms_norm::reference(x, &gain, dim, eps);
             let logits: Vec<f32> = numbers.chunks(cols).map(|row| dot(row, &x) as f32).collect();
-            expected.extend(reference(&logits, &correction, &settings));
+            expected.extend(reference(&logits, &correction, top_k, &settings));
             expected.extend((0..shared_experts).map(|k| ((experts + k) as u32, 1.0)));
         }
         let (ids, factors): (Vec<u32>, Vec<f32>) = expected.into_iter().unzip();
@@ -280,12 +270,7 @@ fn gate_case(format: WeightFormat, rows: usize, experts: usize, dim: usize, shar
             chosen: &chosen,
             weights: &weights,
             shared_experts,
-            scoring,
-            groups,
-            top_groups,
-            group_score,
-            normalise,
-            scaling,
+            settings,
             rows: &stage.rows(rows, rows)?,
         });
         stage.expect_u32("chosen", &chosen, &ids, Check::Exact);
@@ -296,21 +281,14 @@ fn gate_case(format: WeightFormat, rows: usize, experts: usize, dim: usize, shar
 
 const WORKED_LOGITS: [f32; 8] = [0.5, -1.0, 2.0, 0.0, 1.5, 1.4, -0.5, 1.0];
 const WORKED_CORRECTION: [f32; 8] = [0.0, 0.3, -0.4, 0.0, 0.0, 0.0, 0.5, -0.1];
-const GREEDY: Settings = Settings {
-    top_k: 3,
-    scoring: Scoring::Softmax,
-    groups: 1,
-    top_groups: 1,
-    group_score: GroupScore::Best,
-    normalise: false,
-    scaling: 1.0,
-};
-const GROUP_LIMITED: Settings = Settings { groups: 4, top_groups: 2, scaling: 16.0, ..GREEDY };
-const NOAUX_TC: Settings =
-    Settings { scoring: Scoring::Sigmoid, group_score: GroupScore::BestTwo, normalise: true, scaling: 2.5, ..GROUP_LIMITED };
+const GREEDY: RouterSettings =
+    RouterSettings { scoring: Scoring::Softmax, groups: 1, top_groups: 1, group_score: GroupScore::Best, normalise: false, scaling: 1.0 };
+const GROUP_LIMITED: RouterSettings = RouterSettings { groups: 4, top_groups: 2, scaling: 16.0, ..GREEDY };
+const NOAUX_TC: RouterSettings =
+    RouterSettings { scoring: Scoring::Sigmoid, group_score: GroupScore::BestTwo, normalise: true, scaling: 2.5, ..GROUP_LIMITED };
 
 pub(super) fn cases() -> Vec<Case> {
-    let mut all: Vec<Case> = [NOAUX_TC, GREEDY, GROUP_LIMITED].map(|settings| case(2, 8, settings, Logits::Worked)).into();
+    let mut all: Vec<Case> = [NOAUX_TC, GREEDY, GROUP_LIMITED].map(|settings| case(2, 8, 3, settings, Logits::Worked)).into();
     // Experts, top k, groups, kept groups.
     let shapes = [
         (7, 1, 1, 1),
@@ -327,26 +305,26 @@ pub(super) fn cases() -> Vec<Case> {
     for (experts, top_k, groups, top_groups) in shapes {
         for scoring in [Scoring::Softmax, Scoring::Sigmoid] {
             for (group_score, normalise) in [(GroupScore::Best, false), (GroupScore::BestTwo, true), (GroupScore::BestTwo, false)] {
-                let settings = Settings { top_k, scoring, groups, top_groups, group_score, normalise, scaling: 1.5 };
+                let settings = RouterSettings { scoring, groups, top_groups, group_score, normalise, scaling: 1.5 };
                 all.extend(
-                    (groups > 1 || group_score == GroupScore::Best || normalise).then(|| case(3, experts, settings, Logits::Random)),
+                    (groups > 1 || group_score == GroupScore::Best || normalise).then(|| case(3, experts, top_k, settings, Logits::Random)),
                 );
             }
         }
     }
     for kind in [Logits::Tied, Logits::Nan] {
         for settings in [GREEDY, GROUP_LIMITED, NOAUX_TC] {
-            all.extend([8, 64, 160].map(|experts| case(5, experts, settings, kind)));
+            all.extend([8, 64, 160].map(|experts| case(5, experts, 3, settings, kind)));
         }
     }
     for format in every_format_of_parts() {
-        all.push(gate_case(format, 2, 33, 160, 1, Settings { top_k: 4, ..GREEDY }));
+        all.push(gate_case(format, 2, 33, 160, [4, 1], GREEDY));
     }
-    all.push(gate_case(WeightFormat::F32, 3, 7, 100, 0, Settings { top_k: 7, ..GREEDY }));
-    all.push(gate_case(WeightFormat::Bf16, 8, 64, 512, 2, Settings { groups: 8, top_groups: 3, top_k: 6, ..NOAUX_TC }));
-    all.push(gate_case(WeightFormat::Bf16, 1, 64, 2048, 2, Settings { top_k: 6, ..GREEDY }).bench());
-    all.push(case(128, 64, Settings { top_k: 6, ..GREEDY }, Logits::Random).bench());
-    all.push(case(128, 256, Settings { top_k: 8, groups: 8, top_groups: 4, ..NOAUX_TC }, Logits::Random).bench());
+    all.push(gate_case(WeightFormat::F32, 3, 7, 100, [7, 0], GREEDY));
+    all.push(gate_case(WeightFormat::Bf16, 8, 64, 512, [6, 2], RouterSettings { groups: 8, top_groups: 3, ..NOAUX_TC }));
+    all.push(gate_case(WeightFormat::Bf16, 1, 64, 2048, [6, 2], GREEDY).bench());
+    all.push(case(128, 64, 6, GREEDY, Logits::Random).bench());
+    all.push(case(128, 256, 8, RouterSettings { groups: 8, top_groups: 4, ..NOAUX_TC }, Logits::Random).bench());
     all
 }
 
@@ -356,8 +334,8 @@ mod tests {
 
     #[test]
     fn the_reference_gives_the_worked_example() {
-        let close = |settings: &Settings, correction: &[f32], expected: [(u32, f32); 3]| {
-            let found = reference(&WORKED_LOGITS, correction, settings);
+        let close = |settings: &RouterSettings, correction: &[f32], expected: [(u32, f32); 3]| {
+            let found = reference(&WORKED_LOGITS, correction, 3, settings);
             assert_eq!(found.len(), 3);
             for (found, expected) in found.iter().zip(expected) {
                 assert!(found.0 == expected.0 && (found.1 - expected.1).abs() < 1e-6 * expected.1.max(1.0), "{found:?} {expected:?}");

@@ -4,7 +4,7 @@ use super::arrange::Columns;
 use super::fields::Fields;
 use super::{ModelError, Rotary, llama};
 use crate::checkpoint::{Checkpoint, check_quantization_config};
-use crate::kernels::{CacheFormat, GroupScore, MAX_EXPERTS, Scoring};
+use crate::kernels::{CacheFormat, GroupScore, MAX_EXPERTS, RouterSettings, Scoring};
 use serde_json::Value;
 
 /// A model of the family: dimensions as the checkpoint has them, without padding.
@@ -67,17 +67,12 @@ pub struct MoeConfig {
     pub router: Option<RouterConfig>,
 }
 
-/// How a router chooses (DEEPSEEK.md §3.6).
+/// The router of MoE layers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RouterConfig {
-    pub scoring: Scoring,
     /// Scores get `e_score_correction_bias` for the choice.
     pub corrected: bool,
-    pub groups: usize,
-    pub top_groups: usize,
-    pub group_score: GroupScore,
-    pub normalise: bool,
-    pub scaling: f32,
+    pub settings: RouterSettings,
 }
 
 /// No dimension of any released model comes near this.
@@ -298,14 +293,16 @@ impl MoeConfig {
             first_dense: f.count("first_k_dense_replace", 0, 4096)?.unwrap_or(if v2 { 0 } else { 3 }),
             freq: f.count("moe_layer_freq", 1, 4096)?.unwrap_or(1),
             router: Some(RouterConfig {
-                scoring: if v2 { Scoring::Softmax } else { Scoring::Sigmoid },
                 corrected: !v2,
-                groups,
-                top_groups,
-                group_score: if v2 { GroupScore::Best } else { GroupScore::BestTwo },
-                // V2 never renormalises, whatever its flag says (DEEPSEEK.md §3.6).
-                normalise: !v2 && f.flag("norm_topk_prob")?.unwrap_or(true),
-                scaling: f.number("routed_scaling_factor")?.unwrap_or(if v2 { 1.0 } else { 2.5 }) as f32,
+                settings: RouterSettings {
+                    scoring: if v2 { Scoring::Softmax } else { Scoring::Sigmoid },
+                    groups,
+                    top_groups,
+                    group_score: if v2 { GroupScore::Best } else { GroupScore::BestTwo },
+                    // V2 never renormalises, whatever its flag says (DEEPSEEK.md §3.6).
+                    normalise: !v2 && f.flag("norm_topk_prob")?.unwrap_or(true),
+                    scaling: f.number("routed_scaling_factor")?.unwrap_or(if v2 { 1.0 } else { 2.5 }) as f32,
+                },
             }),
         }))
     }

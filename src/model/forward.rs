@@ -4,7 +4,6 @@
 
 use super::activations::Activations;
 use super::arrange::Columns;
-use super::config::RouterConfig;
 use super::weights::{Attention, Ffn, Mlp, Moe, Router, Weights};
 use super::{Cache, ModelConfig, Trace, Watch};
 use crate::gpu::{Recorder, Tensor};
@@ -187,21 +186,8 @@ impl Step<'_> {
                 RouterInput::Logits(&logits)
             }
         };
-        let RouterConfig { scoring, groups, top_groups, group_score, normalise, scaling, .. } = w.config;
-        r.run(MoeRoute {
-            input: router,
-            correction: &w.correction,
-            chosen,
-            weights,
-            shared_experts,
-            scoring,
-            groups,
-            top_groups,
-            group_score,
-            normalise,
-            scaling,
-            rows,
-        });
+        let (correction, settings) = (&w.correction, w.settings);
+        r.run(MoeRoute { input: router, correction, chosen, weights, shared_experts, settings, rows });
     }
 
     fn keep_hidden(&self, r: &mut Recorder, index: usize) {

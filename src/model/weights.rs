@@ -1,13 +1,13 @@
 //! The model's weights on the device, under the checkpoint's names; what is read together lies together.
 
 use super::arrange::{Arrangement, Columns};
-use super::config::{RouterConfig, SourceLayout};
+use super::config::SourceLayout;
 use super::llama;
 use super::load::{Loader, Origin, Piece};
 use super::{ModelConfig, ModelError};
 use crate::checkpoint::{Checkpoint, CheckpointError, Matrix, Scale, WeightFormat};
 use crate::gpu::Tensor;
-use crate::kernels::{MAX_EXPERTS, Weight};
+use crate::kernels::{MAX_EXPERTS, RouterSettings, Weight};
 
 pub struct Weights {
     pub embed_tokens: Weight,
@@ -75,7 +75,7 @@ pub struct Moe {
 pub struct Router {
     pub gate: Weight,
     pub correction: Tensor,
-    pub config: RouterConfig,
+    pub settings: RouterSettings,
 }
 
 /// Sizes as stored: what activations and weights are padded to.
@@ -363,7 +363,7 @@ impl Moe {
                     true => loader.vector(&format!("{at}.gate.e_score_correction_bias"), moe.experts, moe.experts, 0.0)?,
                     false => loader.values("no correction", &vec![0.0; moe.experts])?,
                 },
-                config,
+                settings: config.settings,
             }),
         };
         let sizes = ExpertSizes { experts: moe.experts, shared: 0, width: moe.width, hidden };

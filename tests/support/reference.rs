@@ -291,23 +291,23 @@ impl Matrix {
     }
 }
 
-fn rms_norm(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
+pub fn rms_norm(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
     let mean_square = dot(x, x) / x.len() as f64;
     x.iter().zip(weight).map(|(x, w)| w * x / (mean_square + eps).sqrt()).collect()
 }
 
-fn softmax(x: &[f64]) -> Vec<f64> {
+pub fn softmax(x: &[f64]) -> Vec<f64> {
     let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let exp: Vec<f64> = x.iter().map(|x| (x - max).exp()).collect();
     let sum: f64 = exp.iter().sum();
     exp.iter().map(|e| e / sum).collect()
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-fn add(to: &mut [f64], x: &[f64]) {
+pub fn add(to: &mut [f64], x: &[f64]) {
     assert_eq!(to.len(), x.len());
     to.iter_mut().zip(x).for_each(|(to, x)| *to += x);
 }

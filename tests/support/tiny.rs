@@ -458,7 +458,7 @@ impl Writer<'_> {
 }
 
 /// SplitMix64.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -475,13 +475,13 @@ impl Random {
     }
 
     /// Box and Muller's normal deviate.
-    fn normal(&mut self) -> f32 {
+    pub fn normal(&mut self) -> f32 {
         let (radius, turn) = ((-2.0 * self.unit().ln()).sqrt(), self.unit());
         (radius * (2.0 * std::f64::consts::PI * turn).cos()) as f32
     }
 
     /// Standard deviation gain / √input.
-    fn matrix(&mut self, output: usize, input: usize, gain: f32) -> Vec<f32> {
+    pub fn matrix(&mut self, output: usize, input: usize, gain: f32) -> Vec<f32> {
         let scale = gain / (input as f32).sqrt();
         (0..output * input).map(|_| self.normal() * scale).collect()
     }

@@ -32,19 +32,24 @@ const fileName = url => {
     }
 };
 
-/** Files that are being opened. A handle that nothing refers to may be collected, and Chromium then never answers its promise. */
-const opening = new Set();
+/** Handles that are asked something. One that nothing refers to may be collected, and Chromium then never answers its promise. */
+const asked = new Set();
 
-/** A file to read and write at once, made if absent. */
-async function openFile(folder, name) {
-    const file = await folder.getFileHandle(name, { create: true });
-    opening.add(file);
+/** What `ask` of a handle gives. */
+async function answer(handle, ask) {
+    asked.add(handle);
     try {
-        return await file.createSyncAccessHandle();
+        return await ask(handle);
     } finally {
-        opening.delete(file);
+        asked.delete(handle);
     }
 }
+
+/** A file to read and write at once, made if absent. */
+const openFile = async (folder, name) => answer(await folder.getFileHandle(name, { create: true }), file => file.createSyncAccessHandle());
+
+/** A file as it is now. */
+const readFile = async (folder, name) => answer(await folder.getFileHandle(name), file => file.getFile());
 
 /** Writes all of the bytes; a full disk may take a part. */
 function writeAll(handle, bytes, at) {
@@ -105,7 +110,7 @@ export class ModelFiles {
 
     async readJson(folder, name) {
         try {
-            return JSON.parse(await (await (await folder.getFileHandle(name)).getFile()).text());
+            return JSON.parse(await (await readFile(folder, name)).text());
         } catch {
             // Absent, or half written by a tab that died: what it described is fetched again.
             return null;
@@ -141,7 +146,7 @@ export class ModelFiles {
         if (this.memory.has(sha256)) return this.memory.get(sha256);
         const folder = await this.folder();
         try {
-            const file = await (await folder.getFileHandle(sha256)).getFile();
+            const file = await readFile(folder, sha256);
             return file.size == bytes ? file : null;
         } catch {
             return null;
@@ -258,10 +263,10 @@ export class ModelFiles {
 
     async rename(folder, from, to) {
         const handle = await folder.getFileHandle(from);
-        if (handle.move) return handle.move(to);
+        if (handle.move) return answer(handle, handle => handle.move(to));
         // Older browsers cannot rename.
-        const writable = await (await folder.getFileHandle(to, { create: true })).createWritable();
-        await (await handle.getFile()).stream().pipeTo(writable);
+        const writable = await answer(await folder.getFileHandle(to, { create: true }), file => file.createWritable());
+        await (await readFile(folder, from)).stream().pipeTo(writable);
         await folder.removeEntry(from);
     }
 
