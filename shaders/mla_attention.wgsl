@@ -24,40 +24,22 @@ struct Params {
 @group(0) @binding(4) var<storage, read> page_table: array<u32>;         // [sequences, max_pages]
 @group(0) @binding(5) var<uniform> step: vec4<u32>;                      // live rows first
 
-const HIDDEN = -3e38;   // the score of a position that is not there
-
-// The heads of a workgroup, and what they read of an entry.
-struct HeadTile {
-    first: u32,
-    end: u32,       // of their group
-    key: u32,       // first block of their keys
-    latent: u32,    // first block of their latent numbers
-}
-
-// Where a position of a sequence begins in the cache.
-fn entry_of(sequence: u32, position: u32) -> u32 {
-    return (page_table[sequence * params.max_pages + position / PAGE] * PAGE + position % PAGE) * params.entry_quads;
-}
-
-fn head_tile(index: u32) -> HeadTile {
-    let tiles = (params.group_heads + HEADS - 1u) / HEADS;
-    let kv_group = index / tiles;
-    let begin = kv_group * params.group_heads;
-    return HeadTile(begin + index % tiles * HEADS, begin + params.group_heads, params.key_begin + kv_group * params.key_stride,
-                    kv_group * (params.latent / 32u));
-}
+// What each lane knows of its position.
+var<workgroup> tile_shares: array<Shares, WORKGROUP_SIZE>;
+var<workgroup> tile_entries: array<u32, WORKGROUP_SIZE>;
 
 // What the lanes know of positions from `begin` on, one a lane, goes into the sums.
 fn sums_add_tile(sums: ptr<function, Sums>, share: Shares, entry: u32, begin: u32, end: u32, latent: u32, lane: u32) {
     let count = min(WORKGROUP_SIZE, max(begin, end) - begin);
-    tile_write(share, entry, lane);
+    tile_shares[lane] = share;
+    tile_entries[lane] = entry;
+    workgroupBarrier();
     // Positions past the last have no share, and an entry that is there.
     for (var p = 0u; p < count; p += 4u) {
-        sums_add(sums, tile_share(share, p), tile_share(share, p + 1u), tile_share(share, p + 2u), tile_share(share, p + 3u),
-                 vec4<u32>(tile_entry(entry, p), tile_entry(entry, p + 1u), tile_entry(entry, p + 2u), tile_entry(entry, p + 3u)),
-                 latent, lane);
+        let entries = vec4<u32>(tile_entries[p], tile_entries[p + 1u], tile_entries[p + 2u], tile_entries[p + 3u]);
+        sums_add(sums, tile_shares[p], tile_shares[p + 1u], tile_shares[p + 2u], tile_shares[p + 3u], entries, latent, lane);
     }
-    tile_read();
+    workgroupBarrier();
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)

@@ -12,8 +12,6 @@ const X_SHARED: Part = wgsl!("parts/x_shared.wgsl", Subgroups);
 const NORM_NONE: Part = wgsl!("parts/norm_none.wgsl");
 const NORM_EACH: Part = wgsl!("parts/norm_each.wgsl");
 const NORM_SHARED: Part = wgsl!("parts/norm_shared.wgsl");
-const TILE_WORKGROUP: Part = wgsl!("parts/tile_workgroup.wgsl");
-const TILE_SUBGROUP: Part = wgsl!("parts/tile_subgroup.wgsl");
 
 /// Where the `norm_*` parts bind the norm's weight.
 pub(super) const GAIN_BINDING: u32 = 15;
@@ -102,10 +100,5 @@ impl Lanes {
             None => program.with(NORM_NONE),
             Some(storage) => program.with(if self.shares { NORM_SHARED } else { NORM_EACH }).quads_at(GAIN_BINDING, "gain", storage),
         }
-    }
-
-    /// Adds how lanes tell each other of a tile's positions.
-    pub fn with_tile(self, program: Program) -> Program {
-        program.with(if self.shares { TILE_SUBGROUP } else { TILE_WORKGROUP })
     }
 }

@@ -8,7 +8,7 @@ use crate::{params, wgsl};
 const BODY: Part = wgsl!("peak.wgsl");
 const FACTOR: f64 = -0.75;
 
-/// `y = v`, where v ← v · FACTOR + x, `rounds` times from v = x.
+/// `y = v`, where v ← v · FACTOR + x, eight times a round, from v = x.
 struct Peak<'a> {
     /// `[numbers]`, a multiple of 4
     x: &'a Tensor,
@@ -37,7 +37,7 @@ impl Kernel for Peak<'_> {
         let lanes = Lanes::of(gpu);
         let (numbers, bytes) = (self.x.len() as u64, self.x.size_bytes());
         let launch = Launch::new(program(lanes), Params { quads: self.x.len() as u32 / 4, rounds: self.rounds });
-        let launch = launch.read(self.x).write(self.y).writes(bytes).flops(2 * numbers * u64::from(self.rounds));
+        let launch = launch.read(self.x).write(self.y).writes(bytes).flops(16 * numbers * u64::from(self.rounds));
         let groups = (self.x.len() / 4).div_ceil(4 * lanes.workgroup as usize);
         vec![launch.grid(groups.min(1 << 15), groups.div_ceil(1 << 15), 1)]
     }
@@ -45,7 +45,7 @@ impl Kernel for Peak<'_> {
 
 /// One number.
 pub fn reference(x: f32, rounds: u32) -> f32 {
-    (0..rounds).fold(f64::from(x), |v, _| v * FACTOR + f64::from(x)) as f32
+    (0..8 * rounds).fold(f64::from(x), |v, _| v * FACTOR + f64::from(x)) as f32
 }
 
 fn case(name: &str, numbers: usize, rounds: u32) -> Case {
@@ -62,7 +62,7 @@ fn case(name: &str, numbers: usize, rounds: u32) -> Case {
 
 /// Copying, then arithmetic.
 pub fn limits() -> [Case; 2] {
-    [case("copy", 8 << 20, 0).bench(), case("arithmetic", 1 << 18, 1000).bench()]
+    [case("copy", 8 << 20, 0).bench(), case("arithmetic", 1 << 18, 125).bench()]
 }
 
 pub(super) fn cases() -> Vec<Case> {

@@ -8,7 +8,13 @@ use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
 
-const BODY: Part = wgsl!("mla_attention.wgsl");
+mod unrolled;
+
+use unrolled::Tile;
+
+const POSITIONS: Part = wgsl!("mla_attention.wgsl");
+const COLUMNS: Part = wgsl!("mla_attention_shared.wgsl", Subgroups);
+const PAST: Part = wgsl!("parts/past.wgsl");
 const SPLIT_WHOLE: Part = wgsl!("parts/split_whole.wgsl");
 const SPLIT_PARTS: Part = wgsl!("parts/split_parts.wgsl");
 
@@ -49,138 +55,37 @@ params!(
     }
 );
 
-/// Quads of latent columns that a lane owns, and quads of heads that a workgroup takes.
-#[derive(Clone, Copy)]
-struct Tile {
-    columns: usize,
-    heads: usize,
-    cache: CacheFormat,
-}
-
-impl Tile {
-    /// For so many heads of a group.
-    fn of(lanes: Lanes, heads: usize, latent: usize, cache: CacheFormat) -> Self {
-        let quads = cache.piece_quads();
-        let columns = (latent / 4 / quads).div_ceil(lanes.workgroup as usize) * quads;
-        // More sums a lane than these would not stay near its registers.
-        Self { columns, heads: if heads > 4 && columns <= 8 { 2 } else { 1 }, cache }
-    }
-
-    /// The functions that name every head and column: loops over them would index arrays, which compilers that do not unroll
-    /// them (NIR leaves large ones) keep in memory, element by element.
-    fn wgsl(self, lanes: Lanes) -> String {
-        let quads: Vec<String> = (0..self.heads).map(|h| format!("h{h}")).collect();
-        let each = |of: &dyn Fn(&str) -> String| quads.iter().map(|h| of(h)).collect::<Vec<_>>().join(", ");
-        let lane_of = ["x", "y", "z", "w"];
-        let heads = 4 * self.heads;
-        let sum_names = |column: usize| (0..heads).map(move |head| format!("c{column}h{head}"));
-        let mut text = format!("struct Shares {{ {} }}\n", each(&|h| format!("{h}: vec4<f32>")));
-        let mut function = |head: &str, value: String| text += &format!("fn {head} -> Shares {{ return Shares({value}); }}\n");
-        function("shares_of(v: f32)", each(&|_| "vec4<f32>(v)".into()));
-        function("shares_inverse(s: Shares)", each(&|h| format!("1.0 / s.{h}")));
-        function("hidden_unless(s: Shares, here: bool)", each(&|h| format!("select(vec4<f32>(HIDDEN), s.{h} * params.scale, here)")));
-        if lanes.shares {
-            function("shares_from(s: Shares, lane: u32)", each(&|h| format!("subgroupShuffle(s.{h}, lane)")));
-        }
-        function(
-            "shares_exp(s: Shares, top: Shares, here: bool)",
-            each(&|h| format!("select(vec4<f32>(0.0), exp(s.{h} - top.{h}), here)")),
-        );
-        let pair = "fn shares_pair_max(s: Shares, t: Shares) -> Shares";
-        text += &format!("{pair} {{ return Shares({}); }}\n", each(&|h| format!("max(s.{h}, t.{h})")));
-        text += &format!(
-            "fn shares_max(s: Shares, t: Shares, at: Invocation) -> Shares {{ return Shares({}); }}\n",
-            each(&|h| format!("max(s.{h}, lanes_max4(t.{h}, at))"))
-        );
-        text += &format!(
-            "fn shares_total(s: Shares, shrink: Shares, a: Shares, b: Shares, at: Invocation) -> Shares {{ return Shares({}); }}\n",
-            each(&|h| format!("s.{h} * shrink.{h} + lanes_sum4(a.{h} + b.{h}, at)"))
-        );
-        let picks: String = (0..heads).map(|head| format!("if i == {head}u {{ v = s.h{}.{}; }} ", head / 4, lane_of[head % 4])).collect();
-        text += &format!("fn shares_pick(s: Shares, i: u32) -> f32 {{ var v = 0.0; {picks}return v; }}\n");
-
-        text += "struct Scores { a: Shares, b: Shares }\n";
-        text += "fn tile_scores(query: u32, heads: HeadTile, query_quads: u32, entry_a: u32, entry_b: u32, lane: u32) -> Scores {\n";
-        text += "    var s = Scores();\n    for (var i = 0u; i < query_quads; i += 8u) {\n";
-        text += "        let a = load_key(entry_a, heads.key + i / 8u);\n        let b = load_key(entry_b, heads.key + i / 8u);\n";
-        for head in 0..heads {
-            let (h, l) = (head / 4, lane_of[head % 4]);
-            text += &format!(
-                "        {{ let q = load_x(query + min(heads.first + {head}u, heads.end - 1u) * query_quads + i, lane); \
-                 s.a.h{h}.{l} += block_dot(q, a); s.b.h{h}.{l} += block_dot(q, b); }}\n"
-            );
-        }
-        text += "    }\n    return s;\n}\n";
-
-        let fields: Vec<String> = (0..self.columns).flat_map(sum_names).map(|name| format!("{name}: vec4<f32>")).collect();
-        text += &format!("struct Sums {{ {} }}\n", fields.join(", "));
-        text += "fn sums_scale(s: ptr<function, Sums>, by: Shares) {\n";
-        for column in 0..self.columns {
-            for (head, name) in sum_names(column).enumerate() {
-                text += &format!("    (*s).{name} *= by.h{}.{};\n", head / 4, lane_of[head % 4]);
-            }
-        }
-        // Four positions at once: sums that do not fit in registers are read and written a fourth as often.
-        text += "}\nfn sums_add(s: ptr<function, Sums>, s0: Shares, s1: Shares, s2: Shares, s3: Shares, entries: vec4<u32>, latent: u32, \
-                 lane: u32) {\n";
-        let quads = self.cache.piece_quads();
-        for column in 0..self.columns {
-            let piece = column / quads;
-            if column % quads == 0 {
-                let last = format!("params.latent / {}u - 1u", 4 * quads);
-                text += &format!("    let at{piece} = latent * {}u + min({piece}u * WORKGROUP_SIZE + lane, {last});\n", 8 / quads);
-                for (position, of) in lane_of.iter().enumerate() {
-                    text += &format!("    let p{piece}_{position} = load_piece(entries.{of}, at{piece});\n");
-                }
-            }
-            let field = ["a", "b", "c", "d"][column % quads];
-            for (head, name) in sum_names(column).enumerate() {
-                let (h, l) = (head / 4, lane_of[head % 4]);
-                let sum = (0..4).fold(format!("(*s).{name}"), |sum, position| {
-                    format!("fma(p{piece}_{position}.{field}, vec4<f32>(s{position}.h{h}.{l}), {sum})")
-                });
-                text += &format!("    (*s).{name} = {sum};\n");
-            }
-        }
-        text += "}\nfn sums_put(s: Sums, by: Shares, to: u32, heads: HeadTile, lane: u32) {\n";
-        for column in 0..self.columns {
-            let (piece, quad) = (column / quads, column % quads);
-            text += &format!("    let c{column} = ({piece}u * WORKGROUP_SIZE + lane) * {quads}u + {quad}u;\n");
-            for (head, name) in sum_names(column).enumerate() {
-                text += &format!(
-                    "    zeta_put(to + {head}u * params.latent + c{column} * 4u, s.{name} * by.h{}.{}, \
-                     select(0u, 4u, c{column} < params.latent / 4u && heads.first + {head}u < heads.end));\n",
-                    head / 4,
-                    lane_of[head % 4]
-                );
-            }
-        }
-        text + "}\n"
-    }
-}
-
 fn program(lanes: Lanes, tile: Tile, splits: usize) -> Program {
     let storage = lanes.storage();
-    let program = Program::new("mla_attention", Params::FIELDS, [BODY, super::BOUND, super::weight::BLOCK]);
+    let program = match tile.keys {
+        None => lanes.with_x(Program::new("mla_attention", Params::FIELDS, [POSITIONS, super::BOUND])),
+        Some(_) => Program::new("mla_attention_shared", Params::FIELDS, [COLUMNS]),
+    };
+    let program = program.with(PAST).with(super::weight::BLOCK);
     let program = match splits {
         1 => program.with(SPLIT_WHOLE),
         _ => program.with(SPLIT_PARTS).puts_at(STATS_BINDING, "stats", storage),
     };
     let program = with_entries(program.quads("x", storage), tile.cache, storage).puts("zeta", storage);
-    let program = lanes.with_tile(lanes.with_x(lanes.apply(with_batch(program)))).generated(tile.wgsl(lanes));
-    program.set("PAGE", PAGE as u32).set("HEADS", 4 * tile.heads as u32).set("COLUMNS", tile.columns as u32).set("SPLITS", splits as u32)
+    let program = lanes.apply(with_batch(program)).generated(tile.wgsl());
+    let program = program.set("PAGE", PAGE as u32).set("HEADS", 4 * tile.heads as u32).set("COLUMNS", tile.columns as u32);
+    let program = program.set("SPLITS", splits as u32);
+    match tile.keys {
+        None => program,
+        Some(keys) => program.set("KEY_PIECES", keys.pieces as u32).set("KEYS_HOLD_LATENTS", u32::from(keys.hold_latents)),
+    }
 }
 
 pub(super) fn programs() -> Vec<Program> {
     let mut all = vec![];
     for lanes in Lanes::ALL {
         for splits in [1, lanes.splits()] {
-            let sizes = if lanes.shares { [(1, 1), (4, 2), (16, 1)] } else { [(1, 2), (2, 2), (3, 1)] };
             for cache in CacheFormat::ALL {
-                let columns = |columns: usize| columns.next_multiple_of(cache.piece_quads());
-                let mut tiles = sizes.map(|(quads, heads)| (columns(quads), heads)).to_vec();
+                // A grouped model's heads, a small one's, and DeepSeek's.
+                let sizes = [(3, 64, 64, false), (8, 160, 128, true), (16, 576, 512, true)];
+                let mut tiles = sizes.map(|(heads, query, latent, hold)| Tile::of(lanes, heads, query, latent, hold, cache)).to_vec();
                 tiles.dedup();
-                all.extend(tiles.into_iter().map(|(columns, heads)| program(lanes, Tile { columns, heads, cache }, splits)));
+                all.extend(tiles.into_iter().map(|tile| program(lanes, tile, splits)));
             }
         }
     }
@@ -197,7 +102,8 @@ impl Kernel for MlaAttention<'_> {
         assert!(keys.max(groups * latent) <= self.cache.numbers && self.x.shape[1] == heads, "mla_attention: {:?}", self.x);
         let group_heads = heads / groups;
         let lanes = Lanes::of(gpu);
-        let tile = Tile::of(lanes, group_heads, latent, self.cache.format);
+        let hold_latents = keys == self.cache.numbers && groups == 1;
+        let tile = Tile::of(lanes, group_heads, query, latent, hold_latents, self.cache.format);
         let params = Params {
             heads: heads as u32,
             group_heads: group_heads as u32,
