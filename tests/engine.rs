@@ -5,7 +5,7 @@ mod talking;
 
 use std::path::Path;
 
-use fathom::engine::{Begun, Cancel, Engine, EngineError, Event, Input, OpenEvent, OpenOptions, Request, StopReason, Summary};
+use fathom::engine::{Begun, Cancel, Device, Engine, EngineError, Event, Input, OpenEvent, OpenOptions, Request, StopReason, Summary};
 use fathom::text::{Message, Role};
 use pollster::block_on;
 
@@ -286,4 +286,33 @@ fn the_context_can_be_resized_and_chats_counted() {
     let fed =
         run(&mut engine, ids(&[0, 2, 4 + u32::from(b'H'), 4 + u32::from(b'i'), 3, 4 + u32::from(b'S'), 4 + u32::from(b'o')], 4)).0.unwrap();
     assert_eq!((summary.stats.prompt_tokens, &summary.ids), (7, &fed.ids));
+}
+
+/// A model opened on another's device finds most kernels compiled, and answers as on a device of its own.
+#[test]
+fn models_share_a_device() {
+    let golden = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let options = |name: &str| OpenOptions { model: Some(golden(name)), context: Some(64), ..OpenOptions::default() };
+    let on = |device: Option<Device>, options: OpenOptions| block_on(Engine::open_on(device, options, &mut |_| ())).unwrap();
+    let answer = |engine: &mut Engine| run(engine, ids(&[5, 10, 15, 20, 25], 6)).0.unwrap().ids;
+    let mut alone = open(&golden("v2lite"), Some(64), None);
+    let expected = answer(&mut alone);
+
+    let mut first = open(&golden("v2"), Some(64), None);
+    let ids = answer(&mut first);
+    let (device, held, compiled) = (first.device(), first.gpu().held_bytes(), first.gpu().pipeline_count());
+    let mut second = on(Some(device.clone()), options("v2lite"));
+    assert!(second.gpu().held_bytes() > held, "one account for both");
+    assert_eq!((answer(&mut second), answer(&mut first)), (expected, ids));
+    let added = second.gpu().pipeline_count() - compiled;
+    assert!(added < alone.gpu().pipeline_count() / 4, "{added} of {} were compiled again", alone.gpu().pipeline_count());
+
+    // Another limit asks for another device, and so does one that broke.
+    let mut limited = options("v2");
+    limited.gpu.memory_bytes = Some(1 << 30);
+    assert!(device.suits(&options("v2").gpu) && !device.suits(&limited.gpu));
+    assert_eq!(on(Some(device.clone()), limited).gpu().memory_limit_bytes(), Some(1 << 30));
+    second.gpu().destroy();
+    assert!(!device.suits(&options("v2").gpu));
+    assert!(on(Some(device), options("v2")).gpu().fault().is_ok());
 }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod clock;
+mod device;
 mod error;
 mod inside;
 mod language;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use clock::unix_secs;
+pub use device::Device;
 pub use error::EngineError;
 pub use inside::{Candidate, LayerRouting, ModelInside, TokenInside};
 #[cfg(not(target_arch = "wasm32"))]
@@ -29,7 +31,7 @@ pub use request::{Begun, Cancel, Event, Input, OpenEvent, Request, Stats, StopRe
 
 use crate::checkpoint::Checkpoint;
 use crate::gpu::{Gpu, GpuOptions, KernelTime, Recording};
-use crate::kernels::{CacheFormat, open_tested};
+use crate::kernels::CacheFormat;
 use crate::model::{Model, ModelConfig};
 use crate::sampler::Sampling;
 use crate::session::{Runtime, RuntimeOptions, Session};
@@ -82,12 +84,20 @@ impl Engine {
     /// # Errors
     /// A checkpoint that is absent or wrong, a device that is absent or too small.
     pub async fn open(options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError> {
+        Self::open_on(None, options, on_event).await
+    }
+
+    /// Opens a model on a device that is there already, if it suits; else as [`Engine::open`] does.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub async fn open_on(device: Option<Device>, options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError> {
         let path = match &options.model {
             Some(path) => path.clone(),
             None => default_model_path()?,
         };
         let (checkpoint, language) = read(&path)?;
-        let model = load(&options, &checkpoint, on_event).await?;
+        let model = load(device, &options, &checkpoint, on_event).await?;
         let (runtime, context) = runtime(&options, &language, &model)?;
         Ok(Self { options, path, language, context, model, runtime, session: None, cached: vec![] })
     }
@@ -107,7 +117,7 @@ impl Engine {
         let checkpoint = Checkpoint::open(&self.path)?;
         self.session = None;
         self.cached.clear();
-        self.model = load(&OpenOptions { cancel: Cancel::default(), ..self.options.clone() }, &checkpoint, &mut |_| ()).await?;
+        self.model = load(None, &OpenOptions { cancel: Cancel::default(), ..self.options.clone() }, &checkpoint, &mut |_| ()).await?;
         (self.runtime, self.context) = runtime(&self.options, &self.language, &self.model)?;
         Ok(())
     }
@@ -344,6 +354,11 @@ impl Engine {
         self.model.gpu()
     }
 
+    /// The device, for another model.
+    pub fn device(&self) -> Device {
+        Device { gpu: self.gpu().clone(), options: self.options.gpu.clone() }
+    }
+
     /// Bytes of weights on the device.
     pub fn weight_bytes(&self) -> u64 {
         self.model.weight_bytes()
@@ -382,10 +397,20 @@ fn read(path: &Path) -> Result<(Checkpoint, Language), EngineError> {
     Ok((checkpoint, language))
 }
 
-/// A device and the model on it.
-async fn load(options: &OpenOptions, checkpoint: &Checkpoint, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Arc<Model>, EngineError> {
-    let (gpu, turned_off) = open_tested(&options.gpu).await?;
-    turned_off.into_iter().for_each(|off| on_event(OpenEvent::TurnedOff(off)));
+/// A model on a device: the given one if it suits.
+async fn load(
+    device: Option<Device>,
+    options: &OpenOptions,
+    checkpoint: &Checkpoint,
+    on_event: &mut dyn FnMut(OpenEvent),
+) -> Result<Arc<Model>, EngineError> {
+    let gpu = match device.filter(|device| device.suits(&options.gpu)) {
+        Some(device) => {
+            device.gpu.measure_memory();
+            device.gpu
+        }
+        None => Device::open(&options.gpu, on_event).await?.gpu,
+    };
     on_event(OpenEvent::Device(gpu.caps().clone()));
     let mut progress = |progress| on_event(OpenEvent::Load(progress));
     let mut loading = std::pin::pin!(Model::load(&gpu, checkpoint, &mut progress));

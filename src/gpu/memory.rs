@@ -11,7 +11,9 @@ use std::task::{Context, Poll, Waker};
 /// The account of device memory.
 pub(super) struct Held {
     bytes: AtomicU64,
-    limit: Option<u64>,
+    limit: Mutex<Option<u64>>,
+    /// The limit is what this machine had, not what the user said.
+    is_measured: bool,
 }
 
 /// A share of the account, given back when its tensor is dropped.
@@ -21,8 +23,18 @@ pub(super) struct Lease {
 }
 
 impl Held {
-    pub(super) fn new(limit: Option<u64>) -> Self {
-        Self { bytes: AtomicU64::new(0), limit }
+    /// As much as the user said; else, for a software adapter, as much as this machine has: a card's memory we cannot measure.
+    pub(super) fn new(limit: Option<u64>, is_cpu: bool) -> Self {
+        let held = Self { bytes: AtomicU64::new(0), limit: Mutex::new(limit), is_measured: is_cpu && limit.is_none() };
+        held.measure();
+        held
+    }
+
+    /// Looks again at how much memory there is.
+    pub(super) fn measure(&self) {
+        if self.is_measured {
+            *lock(&self.limit) = host_memory_bytes().map(|free| free.saturating_add(self.bytes()));
+        }
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -30,13 +42,13 @@ impl Held {
     }
 
     pub(super) fn limit(&self) -> Option<u64> {
-        self.limit
+        *lock(&self.limit)
     }
 
     pub(super) fn lease(held: &Arc<Held>, what: &str, bytes: u64) -> Result<Lease, GpuError> {
         let before = held.bytes.fetch_add(bytes, Ordering::Relaxed);
         let lease = Lease { held: held.clone(), bytes };
-        match held.limit {
+        match held.limit() {
             Some(limit_bytes) if before.saturating_add(bytes) > limit_bytes => {
                 Err(GpuError::OverLimit { what: what.to_string(), wanted_bytes: bytes, held_bytes: before, limit_bytes })
             }

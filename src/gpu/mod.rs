@@ -79,6 +79,11 @@ impl Gpu {
         self.0.read_back_bytes.load(Ordering::Relaxed)
     }
 
+    /// Looks again at how much memory a software adapter may hold, which lives in this machine's: other programs take and free it.
+    pub fn measure_memory(&self) {
+        self.0.held.measure();
+    }
+
     /// The most bytes tensors may hold: `--memory`, or what the host has for a software adapter; none when unknown.
     pub fn memory_limit_bytes(&self) -> Option<u64> {
         self.0.held.limit()

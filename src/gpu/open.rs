@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// What the user may say about the device.
-#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GpuOptions {
     /// Part of an adapter's name, or its index in `fathom doctor`'s list.
@@ -191,8 +191,6 @@ impl Gpu {
             uniform_alignment: limits.min_uniform_buffer_offset_alignment,
         };
         let pipelines = pipelines::Pipelines::new(&device, &info, options.cache_dir.as_deref());
-        // A software adapter lives in host memory, which we can measure; a card's memory we cannot.
-        let limit = options.memory_bytes.or(if is_cpu { memory::host_memory_bytes() } else { None });
         Ok(Gpu(Arc::new(Inner {
             device,
             queue,
@@ -200,7 +198,7 @@ impl Gpu {
             caps,
             pipelines,
             fault,
-            held: Arc::new(memory::Held::new(limit)),
+            held: Arc::new(memory::Held::new(options.memory_bytes, is_cpu)),
             read_back_bytes: Default::default(),
         })))
     }

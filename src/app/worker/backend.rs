@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::ModelInfo;
-use crate::engine::{Cancel, Engine, EngineError, Event, OpenEvent, OpenOptions, Request, Summary, default_model_path};
+use crate::engine::{Cancel, Device, Engine, EngineError, Event, OpenEvent, OpenOptions, Request, Summary, default_model_path};
 use crate::gpu::KernelTime;
 use crate::text::Message;
 
@@ -11,7 +11,10 @@ use crate::text::Message;
 pub trait Backend: Sized {
     /// What is wrong with a checkpoint that can be known without a device.
     fn check(model: Option<&Path>) -> Result<(), EngineError>;
-    async fn open(options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError>;
+    /// Opens a model, on the given device if that suits.
+    async fn open(device: Option<Device>, options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError>;
+    /// The device, for another model.
+    fn device(&self) -> Option<Device>;
     fn info(&self) -> ModelInfo;
     async fn run(&mut self, request: Request, cancel: &Cancel, on_event: &mut dyn FnMut(Event)) -> Result<Summary, EngineError>;
     fn count(&self, messages: &[Message], thinking: Option<bool>) -> Result<usize, EngineError>;
@@ -26,8 +29,12 @@ impl Backend for Engine {
         Self::check(model)
     }
 
-    async fn open(options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError> {
-        Self::open(options, on_event).await
+    async fn open(device: Option<Device>, options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError> {
+        Self::open_on(device, options, on_event).await
+    }
+
+    fn device(&self) -> Option<Device> {
+        Some(self.device())
     }
 
     fn info(&self) -> ModelInfo {

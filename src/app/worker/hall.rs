@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use super::backend::Backend;
 use super::{Job, ModelInfo, Report, Ticket};
-use crate::engine::{Cancel, Engine, EngineError, Event, Input, OpenEvent, OpenOptions, Request};
+use crate::engine::{Cancel, Device, Engine, EngineError, Event, Input, OpenEvent, OpenOptions, Request};
 use crate::text::Message;
 
 /// What a panic said.
@@ -91,52 +91,57 @@ impl<'a, B: Backend> Hall<'a, B> {
         }
     }
 
-    /// Opens a model. Where memory is known and suffices, the running one stays until the new one works. Else the new one's
-    /// headers are checked first, the old one makes room, and is opened again should the new one fail.
+    /// Opens a model, on the running one's device if that suits. Where memory is known and suffices, the running one stays until the
+    /// new one works. Else the new one's headers are checked first, the old one makes room, and is opened again should the new one fail.
     async fn open(&mut self, ticket: Ticket, options: OpenOptions) {
         let model = options.model.as_deref();
         if let Err(error) = B::check(model) {
             let kept = self.engine.is_some();
             return (self.tell)(Report::OpenFailed { ticket, reason: error.to_string(), kept });
         }
-        if let Some(beside) = self.beside(&options) {
-            match self.open_now(ticket, beside).await {
+        let device = self.engine.as_ref().and_then(Backend::device);
+        if let Some(beside) = self.beside(device.as_ref(), &options) {
+            match self.open_now(ticket, device.clone(), beside).await {
                 Ok(engine) => return self.install(ticket, engine, options),
                 Err(error) if !error.is_out_of_memory() => return self.open_failed(ticket, &error),
                 Err(_) => {}
             }
         }
         let had = self.engine.take().is_some();
-        match self.open_now(ticket, options.clone()).await {
+        match self.open_now(ticket, device.clone(), options.clone()).await {
             Ok(engine) => self.install(ticket, engine, options),
             Err(error) => {
                 if had {
                     let again = OpenOptions { cancel: Cancel::default(), ..self.options.clone() };
-                    self.engine = B::open(again, &mut |_| ()).await.ok();
+                    self.engine = B::open(device, again, &mut |_| ()).await.ok();
                 }
                 self.open_failed(ticket, &error);
             }
         }
     }
 
-    /// How to open a model beside the running one, if that can be tried: a limit that is set holds for both together.
-    fn beside(&self, options: &OpenOptions) -> Option<OpenOptions> {
+    /// How to open a model beside the running one, if that can be tried: a limit that is set holds for both together, as it does by
+    /// itself where they share a device.
+    fn beside(&self, device: Option<&Device>, options: &OpenOptions) -> Option<OpenOptions> {
         let info = self.engine.as_ref()?.info();
         info.memory_limit_bytes?;
         let mut beside = options.clone();
+        if device.is_some_and(|device| device.suits(&options.gpu)) {
+            return Some(beside);
+        }
         if let Some(limit) = options.gpu.memory_bytes {
             beside.gpu.memory_bytes = Some(limit.checked_sub(info.held_bytes).filter(|&rest| rest > 0)?);
         }
         Some(beside)
     }
 
-    async fn open_now(&self, ticket: Ticket, options: OpenOptions) -> Result<B, EngineError> {
+    async fn open_now(&self, ticket: Ticket, device: Option<Device>, options: OpenOptions) -> Result<B, EngineError> {
         let on_event = &mut |event: OpenEvent| match event {
             OpenEvent::TurnedOff(what) => (self.tell)(Report::TurnedOff { ticket, what: what.to_string() }),
             OpenEvent::Device(_) => {}
             OpenEvent::Load(progress) => (self.tell)(Report::Loading { ticket, progress }),
         };
-        B::open(options, on_event).await
+        B::open(device, options, on_event).await
     }
 
     fn install(&mut self, ticket: Ticket, engine: B, options: OpenOptions) {
@@ -210,7 +215,7 @@ impl<'a, B: Backend> Hall<'a, B> {
         (self.tell)(Report::Broken { ticket, reason });
         drop_quietly(broken);
         let options = self.options.clone();
-        let opened = caught(B::open(options, &mut |_| ())).await;
+        let opened = caught(B::open(None, options, &mut |_| ())).await;
         match opened.and_then(|opened| opened.map_err(|error| error.to_string())) {
             Ok(engine) => {
                 let model: Box<ModelInfo> = Box::new(engine.info());

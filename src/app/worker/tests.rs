@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::backend::Backend;
 use super::*;
-use crate::engine::{EngineError, Input, OpenEvent, Stats, StopReason, Summary};
+use crate::engine::{Device, EngineError, Input, OpenEvent, Stats, StopReason, Summary};
 use crate::gpu::{GpuError, GpuOptions};
 use crate::text::Role;
 
@@ -47,7 +47,11 @@ impl Backend for Fake {
         }
     }
 
-    async fn open(options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError> {
+    fn device(&self) -> Option<Device> {
+        None
+    }
+
+    async fn open(_: Option<Device>, options: OpenOptions, on_event: &mut dyn FnMut(OpenEvent)) -> Result<Self, EngineError> {
         let name = name(&options);
         let load = |done_bytes| OpenEvent::Load(crate::model::LoadProgress { done_bytes, total_bytes: 100 });
         match name.as_str() {
