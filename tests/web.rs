@@ -111,17 +111,17 @@ fn native(model: Option<PathBuf>, prompts: &[Vec<u32>], count: usize) -> Vec<Vec
     prompts.iter().map(&mut answer).collect()
 }
 
-/// Greedy ids of the page's engine, by the developers' module.
+/// Greedy ids of the page's engine, by the developers' module; models are opened one after another on one device.
 fn in_tab(page: &mut Page, model: &Value, prompts: &[Vec<u32>], count: usize) -> Vec<Vec<u32>> {
     let script = format!(
         "globalThis.outcome = null; (async () => {{
             const {{ Fathom }} = await import('/fathom.js');
-            const fathom = await Fathom.load({{ model: {model}, context: 256 }});
+            const options = {{ model: {model}, context: 256 }};
+            globalThis.fathom ? await fathom.open(options) : globalThis.fathom = await Fathom.load(options);
             const all = [];
             for (const ids of {prompts}) {{
                 for await (const {{ done }} of fathom.generate(ids, {{ maxTokens: {count}, ignoreEos: true, sampling: {{ temperature: 0 }} }})) if (done) all.push(done.ids);
             }}
-            fathom.unload();
             return all;
         }})().then(ids => (globalThis.outcome = {{ ids }}), error => (globalThis.outcome = {{ error: String(error) }})), true",
         prompts = json!(prompts)
@@ -145,7 +145,7 @@ fn golden() -> PathBuf {
 }
 
 #[test]
-fn ids_of_the_golden_checkpoints_are_the_native_engine_s() {
+fn ids_are_the_native_engine_s() {
     let Some((server, mut page, _profile)) = beside_the_engine() else { return };
     for name in ["v2", "v2lite", "v3", "v3-fp8", "moonlight"] {
         let prompts = [(1..8).map(|i| i * 5 % 50).collect()];
@@ -153,24 +153,28 @@ fn ids_of_the_golden_checkpoints_are_the_native_engine_s() {
         assert_eq!(tab, native(Some(golden().join(name)), &prompts, 8), "{name}");
         println!("{name}: {tab:?}");
     }
-}
-
-#[test]
-fn ids_of_the_default_model_are_the_native_engine_s() {
-    compare_default_model(&[(0, 22..34)]);
+    compare_default_model(&mut page, &[(0, 22..34)]);
+    // What cannot be opened leaves the model before.
+    let gone = json!(server.url("golden/none.gguf"));
+    page.eval(&format!(
+        "fathom.open({{ model: {gone} }}).catch(error => (globalThis.refused = {{ why: error.message, model: fathom.model.name }})), true"
+    ));
+    let refused = page.wait("globalThis.refused", 60);
+    assert!(refused["why"].as_str().unwrap().contains("none.gguf") && refused["model"].is_string(), "{refused}");
+    assert_eq!(page.eval("fathom.unload(), fathom.model"), Value::Null);
 }
 
 #[test]
 #[ignore = "minutes on a software adapter"]
 fn ids_of_more_prompts_are_the_native_engine_s() {
-    compare_default_model(&[(1, 22..32), (0, 0..12)]);
+    let Some((_server, mut page, _profile)) = beside_the_engine() else { return };
+    compare_default_model(&mut page, &[(1, 22..32), (0, 0..12)]);
 }
 
 /// Compares 24 ids after each of these cuts of the golden prompts.
-fn compare_default_model(cuts: &[(usize, Range<usize>)]) {
-    let Some((_server, mut page, _profile)) = beside_the_engine() else { return };
+fn compare_default_model(page: &mut Page, cuts: &[(usize, Range<usize>)]) {
     let golden: Value = serde_json::from_slice(&std::fs::read(golden().join("default_model.json")).unwrap()).unwrap();
     let ids = |text: usize| serde_json::from_value::<Vec<u32>>(golden[text]["input_ids"].clone()).unwrap();
     let prompts: Vec<Vec<u32>> = cuts.iter().map(|(text, cut)| ids(*text)[cut.clone()].to_vec()).collect();
-    assert_eq!(in_tab(&mut page, &Value::Null, &prompts, 24), native(None, &prompts, 24));
+    assert_eq!(in_tab(page, &Value::Null, &prompts, 24), native(None, &prompts, 24));
 }

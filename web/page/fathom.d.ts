@@ -62,7 +62,10 @@ export interface Piece {
 export class Fathom {
     /** Downloads what is missing, opens the model, and is ready to answer. */
     static load(options?: LoadOptions): Promise<Fathom>;
-    /** What the engine says of the model; null once unloaded. */
+    /** Opens another model in place of this one, on the same device, where most kernels are compiled already. Where it fails, `model` tells
+        whether the one before is still there. */
+    open(options?: LoadOptions): Promise<void>;
+    /** What the engine says of the model; null where none is open. */
     readonly model: { name: string; architecture: string; context: number; max_positions: number; weight_bytes: number } | null;
     /** The answer to a conversation, piece by piece. Leaving the loop stops it. */
     chat(messages: Message[], options?: AnswerOptions): AsyncGenerator<Piece, void>;

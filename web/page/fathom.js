@@ -39,29 +39,38 @@ export class Fathom {
         this.#worker.postMessage({ cancel: ticket });
     }
 
-    static async load({ model = null, context = null, disable = [], onProgress = () => {}, signal } = {}) {
+    static async load(options) {
         const fathom = new Fathom();
-        const options = { model, context, gpu: { disabled: disable } };
-        await new Promise((done, failed) => {
-            let ticket;
-            const listener = (kind, body) => {
-                if (kind == 'Downloading') onProgress({ phase: 'download', done: body.done_bytes, total: body.total_bytes });
-                if (kind == 'Loading') onProgress({ phase: 'load', done: body.progress.done_bytes, total: body.progress.total_bytes });
-                if (kind == 'Opened') {
-                    fathom.model = body.model;
-                    done();
-                }
-                if (kind == 'OpenCancelled') failed(new DOMException('loading was stopped', 'AbortError'));
-                if (kind == 'OpenFailed' || kind == 'Fatal') failed(new Error(body.reason));
-                if (['Opened', 'OpenCancelled', 'OpenFailed', 'Fatal'].includes(kind)) fathom.#listeners.delete(ticket);
-            };
-            ticket = fathom.#ask(ticket => ({ Open: { ticket, options } }), listener);
-            signal?.addEventListener('abort', () => fathom.#cancel(ticket), { once: true });
-        }).catch(error => {
+        return fathom.open(options).then(() => fathom, error => {
             fathom.unload();
             throw error;
         });
-        return fathom;
+    }
+
+    /** Opens another model, on the same device: kernels that both need are compiled already. */
+    async open({ model = null, context = null, disable = [], onProgress = () => {}, signal } = {}) {
+        const options = { model, context, gpu: { disabled: disable } };
+        let ticket;
+        const cancel = () => this.#cancel(ticket);
+        try {
+            this.model = await new Promise((done, failed) => {
+                const listener = (kind, body) => {
+                    if (kind == 'Downloading') onProgress({ phase: 'download', done: body.done_bytes, total: body.total_bytes });
+                    if (kind == 'Loading') onProgress({ phase: 'load', done: body.progress.done_bytes, total: body.progress.total_bytes });
+                    if (kind == 'Opened') done(body.model);
+                    // The model before may have had to make room.
+                    if (body.kept == false) this.model = null;
+                    if (kind == 'OpenCancelled') failed(new DOMException('loading was stopped', 'AbortError'));
+                    if (kind == 'OpenFailed' || kind == 'Fatal') failed(new Error(body.reason));
+                };
+                ticket = this.#ask(ticket => ({ Open: { ticket, options } }), listener);
+                signal?.addEventListener('abort', cancel, { once: true });
+                if (signal?.aborted) cancel();
+            });
+        } finally {
+            this.#listeners.delete(ticket);
+            signal?.removeEventListener('abort', cancel);
+        }
     }
 
     /** An answer piece by piece; the last one has `done`: why it ended, its ids and its times. Leaving the loop stops it. */
@@ -75,6 +84,7 @@ export class Fathom {
     }
 
     async *#answer(input, { maxTokens = null, sampling, stop = [], thinking = null, ignoreEos = false, signal } = {}) {
+        if (!this.model) throw new Error('no model is open');
         const chosen = sampling ? { ...this.model.default_sampling, ...sampling } : this.model.default_sampling;
         const request = { input, sampling: chosen, max_tokens: maxTokens, stop, thinking, ignore_eos: ignoreEos };
         const queue = [];
