@@ -537,3 +537,41 @@ fn hostile_text_is_drawn_like_any_other() {
         window.step();
     }
 }
+
+#[test]
+fn in_a_narrow_window_panels_are_drawers() {
+    let mut window = Harness::builder()
+        .with_size([360.0, 640.0])
+        .with_max_steps(120)
+        .allow_missing_glyphs()
+        .build_ui_state(|ui, stage: &mut Stage| stage.frame(ui), scenes::mixed(Light));
+    window.run();
+    let is_open = |window: &Window| window.query_by_role_and_label(Role::Button, "Hide the sidebar").is_some();
+    let inside = |window: &Window| window.query_by_role_and_label(Role::Button, "Close the inside view").is_some();
+    assert!(!is_open(&window) && window.state().app.settings.sidebar, "as wide windows have it, but shut");
+    click(&mut window, "Show the sidebar");
+    assert!(is_open(&window));
+    // Escape shuts it, as a tap beside it does, and as a chat does that is chosen.
+    press(&mut window, Modifiers::NONE, Key::Escape);
+    assert!(!is_open(&window));
+    press(&mut window, Modifiers::COMMAND, Key::F);
+    assert!(is_open(&window) && window.get_by_role(Role::SearchInput).is_focused());
+    window.hover_at(egui::pos2(350.0, 300.0));
+    window.drag_at(egui::pos2(350.0, 300.0));
+    window.drop_at(egui::pos2(350.0, 300.0));
+    window.run();
+    assert!(!is_open(&window));
+    click(&mut window, "Show the sidebar");
+    let before = window.state().app.chat().id();
+    window.get_by_label_contains("Plan a week of simple dinners").click();
+    window.run();
+    assert!(!is_open(&window) && window.state().app.chat().id() != before);
+    // What is asked for in it stays asked for in a wide window.
+    press(&mut window, Modifiers::COMMAND, Key::I);
+    assert!(inside(&window) && window.state().app.settings.inside);
+    press(&mut window, Modifiers::NONE, Key::Escape);
+    assert!(!inside(&window) && window.state().app.settings.inside);
+    window.set_size(egui::vec2(1100.0, 760.0));
+    window.run();
+    assert!(is_open(&window) && inside(&window));
+}

@@ -17,6 +17,8 @@ use fathom::app::Theme::{Dark, Light};
 use stage::{Fonts, Stage, harness};
 
 const SMALL: [f32; 2] = [760.0, 500.0];
+/// A phone's.
+const NARROW: [f32; 2] = [360.0, 640.0];
 const USUAL: [f32; 2] = [1180.0, 760.0];
 /// For a whole answer with a formula, code and a table.
 const TALL: [f32; 2] = [1180.0, 900.0];
@@ -44,13 +46,20 @@ fn palette(harness: &mut Harness<'_, Stage>) {
 #[test]
 fn main_states_look_as_they_did() {
     let mut all = egui_kittest::SnapshotResults::new();
-    let mut add = |name: &str, stage: Stage, prepare: &dyn Fn(&mut Harness<'_, Stage>)| {
-        let mut harness = harness(SMALL, 1.0, Fonts::Bundled, stage);
+    let mut sized = |size, name: &str, stage: Stage, prepare: &dyn Fn(&mut Harness<'_, Stage>)| {
+        let mut harness = harness(size, 1.0, Fonts::Bundled, stage);
         prepare(&mut harness);
         harness.snapshot(name);
         all.extend_harness(&mut harness);
     };
     let nothing = |_: &mut Harness<'_, Stage>| ();
+    sized(NARROW, "phone", scenes::mixed(Light), &nothing);
+    sized(NARROW, "phone-empty", scenes::empty(Dark), &nothing);
+    sized(NARROW, "phone-chats", scenes::streaming(Light), &|harness| press(harness, egui::Modifiers::COMMAND, egui::Key::B));
+    sized(NARROW, "phone-inside", scenes::inside(Dark), &|harness| press(harness, egui::Modifiers::COMMAND, egui::Key::I));
+    sized(NARROW, "phone-models", scenes::empty(Light), &models);
+    sized(NARROW, "phone-settings", scenes::thinking(Light), &settings);
+    let mut add = |name: &str, stage: Stage, prepare: &dyn Fn(&mut Harness<'_, Stage>)| sized(SMALL, name, stage, prepare);
     add("empty", scenes::empty(Light), &nothing);
     add("streaming", scenes::streaming(Dark), &nothing);
     add("thinking", scenes::thinking(Light), &nothing);

@@ -53,7 +53,9 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
                     Some(limit) => texts.memory_of.fill(&[&widgets::bytes(model.held_bytes), &widgets::bytes(limit)]),
                     None => texts.memory.fill(&[&widgets::bytes(model.held_bytes)]),
                 };
-                ui.label(small(memory)).on_hover_text(texts.memory_hint);
+                if room > 440.0 {
+                    ui.label(small(memory)).on_hover_text(texts.memory_hint);
+                }
             }
             if let Some(used) = app.context {
                 let share = used.tokens as f32 / used.context.max(1) as f32;

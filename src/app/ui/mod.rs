@@ -13,6 +13,7 @@ mod models;
 #[cfg(not(target_arch = "wasm32"))]
 mod native_dialogs;
 mod palette;
+mod panels;
 mod settings;
 mod sidebar;
 mod transcript;
@@ -56,6 +57,11 @@ pub struct View {
     markdown: MarkdownCache,
     transcript: transcript::Transcript,
     inside: inside::Inside,
+    /// The window is a phone's.
+    narrow: bool,
+    beside: panels::Beside,
+    /// The panel that is open over the chat.
+    drawer: Option<panels::Drawer>,
     overlay: Option<Overlay>,
     overlay_size: egui::Vec2,
     palette: palette::Palette,
@@ -92,6 +98,9 @@ impl View {
             markdown: MarkdownCache::default(),
             transcript: transcript::Transcript::default(),
             inside: inside::Inside::default(),
+            narrow: false,
+            beside: panels::Beside::default(),
+            drawer: None,
             overlay: None,
             overlay_size: egui::Vec2::ZERO,
             palette: palette::Palette::default(),
@@ -120,18 +129,7 @@ impl View {
         self.begin_frame(ui.ctx(), app);
         self.shortcuts(ui.ctx(), app);
         let palette = theme::palette(ui);
-        let side = Frame::new().fill(palette.side).inner_margin(Margin::symmetric(10, 10));
-        if app.settings.sidebar {
-            let panel =
-                Panel::left("sidebar").frame(side).default_size(theme::SIDEBAR_WIDTH).size_range(200.0..=420.0).show_separator_line(false);
-            panel.show(ui, |ui| sidebar::show(ui, app, self));
-        }
-        if app.settings.inside {
-            let side = side.inner_margin(Margin::symmetric(14, 10));
-            let panel =
-                Panel::right("inside").frame(side).default_size(theme::INSIDE_WIDTH).size_range(280.0..=560.0).show_separator_line(false);
-            panel.show(ui, |ui| inside::show(ui, app, self));
-        }
+        panels::show(ui, app, self);
         let quiet = Frame::new().fill(palette.page).inner_margin(Margin::symmetric(16, 0));
         Panel::bottom("meters").frame(quiet).exact_size(26.0).show_separator_line(false).show(ui, |ui| meters::show(ui, app, self));
         let bar = Frame::new().fill(palette.page).inner_margin(Margin::symmetric(12, 8));
@@ -146,6 +144,7 @@ impl View {
         egui::CentralPanel::default()
             .frame(page)
             .show(ui, |ui| if empty { welcome::show(ui, app, self) } else { transcript::show(ui, app, self) });
+        panels::drawer(ui, app, self);
         self.overlays(ui, app);
         banners::undo_toast(ui, app, self, 130.0);
         banners::drop_overlay(ui, self);
@@ -157,6 +156,9 @@ impl View {
         self.texts = i18n::texts(app.settings.language);
         self.markdown.begin_frame();
         self.inside.begin_frame(ctx);
+        let width = ctx.content_rect().width();
+        self.beside = panels::Beside::of(width, app.settings.inside);
+        self.narrow = !self.beside.sidebar && !self.beside.inside;
         if self.theme != Some(app.settings.theme) {
             self.theme = Some(app.settings.theme);
             ctx.set_theme(match app.settings.theme {
@@ -178,6 +180,7 @@ impl View {
             self.shown_chat = Some(app.chat().id());
             self.editing = None;
             self.revealed = None;
+            self.drawer = None;
             self.focus_composer = self.renaming.is_none();
         }
         // What is being edited may have been deleted.
@@ -213,7 +216,7 @@ impl View {
         let texts = self.texts;
         let palette = theme::palette(ui);
         ui.horizontal(|ui| {
-            if !app.settings.sidebar {
+            if !(app.settings.sidebar && self.beside.sidebar) {
                 if widgets::icon_button_of(ui, icons::SIDEBAR, texts.show_sidebar, widgets::Look::key(keys::SIDEBAR)).clicked() {
                     self.toggle_sidebar(app);
                 }
@@ -221,7 +224,12 @@ impl View {
                     self.new_chat();
                 }
             }
-            models::button(ui, app, self);
+            ui.scope(|ui| {
+                let icons = if self.narrow { 2.0 } else { 3.0 };
+                let room = ui.available_width() - icons * (theme::CONTROL_HEIGHT + ui.spacing().item_spacing.x);
+                ui.set_max_width(room.max(theme::CONTROL_HEIGHT));
+                models::button(ui, app, self);
+            });
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 let look = widgets::Look { on: app.settings.inside, ..widgets::Look::key(keys::INSIDE) };
                 if widgets::icon_button_of(ui, icons::INSIDE, texts.inside, look).clicked() {
@@ -230,10 +238,11 @@ impl View {
                 if widgets::icon_button_of(ui, icons::SETTINGS, texts.chat_settings, widgets::Look::key(keys::SETTINGS)).clicked() {
                     self.open_settings();
                 }
-                if widgets::icon_button_of(ui, icons::COMMAND, texts.palette, widgets::Look::key(keys::PALETTE)).clicked() {
+                // Whoever has keys for it has a wider window.
+                if !self.narrow && widgets::icon_button_of(ui, icons::COMMAND, texts.palette, widgets::Look::key(keys::PALETTE)).clicked() {
                     self.open_palette();
                 }
-                if !app.chat().head.title.is_empty() {
+                if ui.available_width() > 120.0 && !app.chat().head.title.is_empty() {
                     ui.with_layout(Layout::left_to_right(Align::Center).with_main_align(Align::Center), |ui| {
                         let title = RichText::new(&app.chat().head.title).color(palette.text_faint);
                         ui.add(egui::Label::new(title).truncate());
@@ -264,7 +273,8 @@ impl View {
         let area = egui::Modal::default_area(id).default_size(screen.size()).anchor(anchor, offset).fade_in(false);
         let backdrop = Color32::from_black_alpha(if palette.dark { 120 } else { 50 });
         let modal = egui::Modal::new(id).area(area).frame(frame).backdrop_color(backdrop).show(ui.ctx(), |ui| {
-            ui.set_width(f32::min(width, screen.width() - 60.0));
+            let beside = if self.narrow { 16.0 + margin.sum().x } else { 60.0 };
+            ui.set_width(f32::min(width, screen.width() - beside));
             match overlay {
                 Overlay::Models => models::show(ui, app, self),
                 Overlay::Settings => settings::show(ui, app, self),
@@ -338,7 +348,11 @@ impl View {
         if pressed(&keys::NEXT_CHAT) {
             self.commands.push(Command::NextChat);
         }
-        let free = self.overlay.is_none() && self.editing.is_none() && self.renaming.is_none() && !egui::Popup::is_any_open(ctx);
+        let free = self.overlay.is_none()
+            && self.drawer.is_none()
+            && self.editing.is_none()
+            && self.renaming.is_none()
+            && !egui::Popup::is_any_open(ctx);
         let searching = ctx.memory(|memory| memory.has_focus(egui::Id::unique(SEARCH_FIELD)));
         if free && !searching && app.answering().is_some() && pressed(&keys::STOP) {
             self.commands.push(Command::Stop);
@@ -354,6 +368,7 @@ impl View {
 
     fn new_chat(&mut self) {
         self.commands.push(Command::NewChat);
+        self.drawer = None;
         self.focus_composer = true;
     }
 
@@ -366,19 +381,19 @@ impl View {
     }
 
     fn search(&mut self, app: &App) {
-        if !app.settings.sidebar {
-            self.toggle_sidebar(app);
-        }
+        self.open_sidebar(app);
         self.focus_search = true;
     }
 
     fn open_models(&mut self) {
         self.overlay = Some(Overlay::Models);
+        self.drawer = None;
         self.commands.push(Command::ScanModels);
     }
 
     fn open_settings(&mut self) {
         self.overlay = Some(Overlay::Settings);
+        self.drawer = None;
         self.device = None;
         self.commands.push(Command::ListAdapters);
     }
@@ -386,16 +401,7 @@ impl View {
     fn open_palette(&mut self) {
         self.palette = palette::Palette::default();
         self.overlay = Some(Overlay::Palette);
-    }
-
-    fn toggle_sidebar(&mut self, app: &App) {
-        let settings = Settings { sidebar: !app.settings.sidebar, ..app.settings.clone() };
-        self.commands.push(Command::SetSettings(Box::new(settings)));
-    }
-
-    fn toggle_inside(&mut self, app: &App) {
-        let settings = Settings { inside: !app.settings.inside, ..app.settings.clone() };
-        self.commands.push(Command::SetSettings(Box::new(settings)));
+        self.drawer = None;
     }
 
     fn rename(&mut self, chat: &ChatSummary) {

@@ -15,8 +15,13 @@ pub fn button(ui: &mut Ui, app: &App, view: &mut View) {
     let palette = theme::palette(ui);
     if let Some(opening) = &app.opening {
         let far = if opening.download.is_some() { downloaded(texts, opening) } else { texts.loading.fill(&[&opening.name]) };
-        ui.label(RichText::new(far).color(palette.text_weak));
-        widgets::bar(ui, 96.0, share(opening), palette.accent, texts.load_progress);
+        const BAR: f32 = 96.0;
+        let beside = BAR + theme::CONTROL_HEIGHT + 2.0 * ui.spacing().item_spacing.x;
+        ui.scope(|ui| {
+            ui.set_max_width((ui.available_width() - beside).max(0.0));
+            ui.add(egui::Label::new(RichText::new(far).color(palette.text_weak)).truncate());
+        });
+        widgets::bar(ui, BAR, share(opening), palette.accent, texts.load_progress);
         if widgets::icon_button_of(ui, icons::CLOSE, texts.cancel_loading, Look { small: true, ..Look::default() }).clicked() {
             view.commands.push(Command::CancelOpening);
         }

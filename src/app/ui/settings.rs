@@ -12,6 +12,8 @@ use crate::app::{App, ChatSettings, Command, Language, Settings, Theme, Thinking
 use crate::sampler::Sampling;
 
 const LABEL_WIDTH: f32 = 168.0;
+/// What the widest control takes.
+const CONTROLS_WIDTH: f32 = 330.0;
 const GIB: f64 = (1_u64 << 30) as f64;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -50,9 +52,18 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
     });
 }
 
-/// A label at the left and a control beside it.
+/// A label at the left and a control beside it; where there is no room, the control below.
 fn row(ui: &mut Ui, label: &str, hint: &str, control: impl FnOnce(&mut Ui)) {
     let palette = theme::palette(ui);
+    if ui.available_width() < LABEL_WIDTH + CONTROLS_WIDTH {
+        let response = ui.label(RichText::new(label).font(theme::small()).color(palette.text));
+        if !hint.is_empty() {
+            response.on_hover_text(hint);
+        }
+        ui.horizontal_wrapped(control);
+        ui.add_space(theme::TINY);
+        return;
+    }
     ui.horizontal(|ui| {
         let (rect, response) = ui.allocate_exact_size(vec2(LABEL_WIDTH, theme::CONTROL_HEIGHT), egui::Sense::hover());
         let galley = ui.fonts_mut(|fonts| fonts.layout(label.to_owned(), theme::small(), palette.text, LABEL_WIDTH));
@@ -87,7 +98,7 @@ fn own_number(
         let palette = theme::palette(ui);
         let response = ui
             .scope(|ui| {
-                ui.spacing_mut().slider_width = 190.0;
+                ui.spacing_mut().slider_width = if ui.available_width() < CONTROLS_WIDTH { 130.0 } else { 190.0 };
                 ui.spacing_mut().interact_size.y = 20.0;
                 let widgets = &mut ui.visuals_mut().widgets;
                 for state in [&mut widgets.inactive, &mut widgets.hovered, &mut widgets.active] {

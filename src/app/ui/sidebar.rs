@@ -193,6 +193,7 @@ fn chat_row(ui: &mut Ui, rect: egui::Rect, app: &App, chat: &ChatSummary, view: 
         view.rename(chat);
     } else if response.clicked() {
         view.commands.push(Command::OpenChat(chat.id));
+        view.drawer = None;
     }
     if response.has_focus() {
         if ui.input(|input| input.key_pressed(Key::F2)) {
@@ -278,6 +279,7 @@ fn hit_row(ui: &mut Ui, hit: &Hit, view: &mut View) {
     }
     if response.clicked() {
         view.revealed = None;
+        view.drawer = None;
         view.commands.push(match hit.message {
             Some(message) => Command::OpenMessage(hit.chat, message),
             None => Command::OpenChat(hit.chat),

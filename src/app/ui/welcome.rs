@@ -11,6 +11,25 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
     let palette = theme::palette(ui);
     let above = (ui.available_height() * 0.26).max(16.0).floor();
     ui.add_space(above);
+    let beside = egui::Frame::new().inner_margin(egui::Margin::symmetric(16, 0));
+    beside.show(ui, |ui| greeting(ui, app, view));
+    ui.add_space(theme::LARGE);
+    composer::show(ui, app, view);
+    ui.add_space(theme::MEDIUM);
+    beside.show(ui, |ui| starters(ui, app, view));
+    ui.add_space(theme::MEDIUM);
+    // Of keys and dragged files, neither of which a phone has.
+    if !view.narrow && ui.available_height() > theme::LARGE {
+        ui.vertical_centered(|ui| {
+            let hint = texts.welcome_hint.fill(&[&keys::text(ui.ctx(), &keys::PALETTE)]);
+            ui.label(RichText::new(hint).font(theme::tiny()).color(palette.text_faint));
+        });
+    }
+}
+
+fn greeting(ui: &mut Ui, app: &App, view: &mut View) {
+    let texts = view.texts;
+    let palette = theme::palette(ui);
     ui.vertical_centered(|ui| {
         ui.label(RichText::new(texts.welcome).font(theme::strong(theme::TITLE)).color(palette.text));
         ui.add_space(theme::TINY);
@@ -27,15 +46,6 @@ pub fn show(ui: &mut Ui, app: &App, view: &mut View) {
                 view.open_models();
             }
         }
-    });
-    ui.add_space(theme::LARGE);
-    composer::show(ui, app, view);
-    ui.add_space(theme::MEDIUM);
-    starters(ui, app, view);
-    ui.add_space(theme::MEDIUM);
-    ui.vertical_centered(|ui| {
-        let hint = texts.welcome_hint.fill(&[&keys::text(ui.ctx(), &keys::PALETTE)]);
-        ui.label(RichText::new(hint).font(theme::tiny()).color(palette.text_faint));
     });
 }
 
