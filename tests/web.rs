@@ -98,6 +98,11 @@ fn a_chat_in_a_tab_goes_on_without_network() {
     );
     assert_eq!((messages, page.eval("fathomState.messages")), (json!(4), json!(6)));
     picture(&mut page, "offline");
+
+    // A driver that breaks takes the window with it: it comes again, with the chat and a word about it.
+    page.call("Browser.crashGpuProcess", json!({}));
+    page.wait("globalThis.fathomState?.notices.some(notice => notice.startsWith('Rebuilt')) && fathomState.messages == 6", 60);
+    picture(&mut page, "rebuilt");
 }
 
 /// Greedy ids of the native engine.
@@ -153,6 +158,7 @@ fn ids_are_the_native_engine_s() {
         assert_eq!(tab, native(Some(golden().join(name)), &prompts, 8), "{name}");
         println!("{name}: {tab:?}");
     }
+    a_lost_device_is_rebuilt(&mut page);
     compare_default_model(&mut page, &[(0, 22..34)]);
     // What cannot be opened leaves the model before.
     let gone = json!(server.url("golden/none.gguf"));
@@ -162,6 +168,23 @@ fn ids_are_the_native_engine_s() {
     let refused = page.wait("globalThis.refused", 60);
     assert!(refused["why"].as_str().unwrap().contains("none.gguf") && refused["model"].is_string(), "{refused}");
     assert_eq!(page.eval("fathom.unload(), fathom.model"), Value::Null);
+}
+
+/// The driver breaks while the last checkpoint answers: the ids are as if it had not.
+fn a_lost_device_is_rebuilt(page: &mut Page) {
+    page.eval(
+        "globalThis.outcome = null; (async () => {
+            const options = { maxTokens: 240, ignoreEos: true, sampling: { temperature: 0 } };
+            for await (const { done, prefill } of fathom.generate([5, 10, 15, 20], options)) {
+                if (prefill) globalThis.fed = prefill.done == prefill.total;
+                if (done) return done.ids;
+            }
+        })().then(ids => (globalThis.outcome = { ids }), error => (globalThis.outcome = { error: String(error) })), true",
+    );
+    page.wait("globalThis.fed", 60);
+    page.call("Browser.crashGpuProcess", json!({}));
+    let outcome = page.wait("outcome", 120);
+    assert_eq!(outcome["ids"], json!(native(Some(golden().join("moonlight")), &[vec![5, 10, 15, 20]], 240)[0]));
 }
 
 #[test]

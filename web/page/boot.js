@@ -6,6 +6,30 @@ import { Page } from './page.js';
 const element = id => document.getElementById(id);
 const parameters = new URLSearchParams(location.search);
 
+// The window is gone with the device that drew it. Chats are stored, so the page begins anew where it was: once, lest it never stops.
+const LOST = 'fathom-lost';
+const lost = remembered();
+
+function remembered() {
+    try {
+        const lost = JSON.parse(sessionStorage.getItem(LOST));
+        if (lost) sessionStorage.setItem(LOST, JSON.stringify({ at: lost.at }));
+        return lost;
+    } catch {
+        return null;
+    }
+}
+
+globalThis.fathomLost = reason => {
+    try {
+        if (lost && Date.now() - lost.at < 60_000) throw new Error('for the second time within a minute');
+        sessionStorage.setItem(LOST, JSON.stringify({ at: Date.now(), reason: reason || 'its driver was reset' }));
+        location.reload();
+    } catch (error) {
+        fail(`The graphics device was lost (${reason || error.message}). Close other programs that use it, then reload the page to go on: chats that could be stored are there.`);
+    }
+};
+
 function row(name, text, kind = '') {
     const line = document.createElement('div');
     line.className = `row ${kind}`;
@@ -80,7 +104,7 @@ async function start() {
         const [{ default: init, start_window }] = await Promise.all([import('./fathom_web.js'), page.open()]);
         await init();
         page.watchDrops(document);
-        await start_window(element('window'), page, parameters.get('model') ?? undefined, parameters.get('prompt') ?? undefined);
+        await start_window(element('window'), page, parameters.get('model') ?? undefined, lost?.reason ? undefined : (parameters.get('prompt') ?? undefined), lost?.reason);
     } catch (error) {
         fail(`Fathom does not start: ${error?.message ?? error}. Reload the page to try again.`);
     }
@@ -97,5 +121,5 @@ element('start').addEventListener('click', start);
 if (parameters.has('bench')) {
     location.replace(new URL(`bench.html${location.search}`, import.meta.url));
 } else {
-    gate().then(stored => stored && start(), error => fail(`The page is not complete: models/default.json cannot be read (${error.message}).`));
+    gate().then(stored => (stored || lost?.reason) && start(), error => fail(`The page is not complete: models/default.json cannot be read (${error.message}).`));
 }

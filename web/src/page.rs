@@ -61,6 +61,13 @@ extern "C" {
     pub fn watch_chats(this: &Page, take: &Function, failed: &Function);
 }
 
+#[wasm_bindgen]
+extern "C" {
+    /// The device that drew the window is gone, and with it the window: the page begins anew.
+    #[wasm_bindgen(js_namespace = globalThis, js_name = fathomLost)]
+    pub fn lost(reason: &str);
+}
+
 /// An error of JavaScript in its own words.
 pub fn words(error: &JsValue) -> String {
     let message = js_sys::Reflect::get(error, &"message".into()).ok().and_then(|message| message.as_string());

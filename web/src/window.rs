@@ -14,8 +14,8 @@ use crate::dialogs::WebDialogs;
 use crate::page::Page;
 use crate::store::WebStore;
 
-/// Draws the window on a canvas, for as long as the page lives. `model` is opened instead of the last one; `prompt` becomes the
-/// draft.
+/// Draws the window on a canvas, for as long as the page and its graphics device live. `model` is opened instead of the last one;
+/// `prompt` becomes the draft; `lost` is why a device was lost just now.
 ///
 /// # Errors
 /// A browser that cannot draw with WebGPU.
@@ -25,9 +25,17 @@ pub async fn start_window(
     page: Page,
     model: Option<String>,
     prompt: Option<String>,
+    lost: Option<String>,
 ) -> Result<(), JsValue> {
     let page = Rc::new(page);
     let begin = move |context: &eframe::CreationContext<'_>| -> Result<Box<dyn eframe::App>, Box<dyn std::error::Error + Send + Sync>> {
+        if let Some(graphics) = &context.wgpu_render_state {
+            graphics.device.set_device_lost_callback(|reason, message| {
+                if reason != eframe::wgpu::DeviceLostReason::Destroyed {
+                    crate::page::lost(&message);
+                }
+            });
+        }
         let ctx = context.egui_ctx.clone();
         let repaint = {
             let ctx = ctx.clone();
@@ -43,6 +51,9 @@ pub async fn start_window(
         let mut app = App::new(store, Box::new(client), Box::new(now_ms), Places::default());
         if let Some(reason) = denied {
             app.notify(Notice::NotStored { reason });
+        }
+        if let Some(reason) = lost {
+            app.notify(Notice::Rebuilt { reason });
         }
         if let Some(model) = model {
             app.settings.model = Some(ModelRef::Path(PathBuf::from(model)));
