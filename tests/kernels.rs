@@ -120,7 +120,7 @@ fn every_case_with_subgroups_and_buffers() {
 }
 
 #[test]
-fn every_case_without_barriers_in_products() {
+fn every_case_with_few_barriers() {
     if let Some(gpu) = open(&[Feature::Subgroups, Feature::F16, Feature::Barriers]) {
         check_every_case(&gpu, false);
     }

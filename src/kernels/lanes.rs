@@ -36,6 +36,12 @@ impl Lanes {
     /// Where barriers cost far more than reading does: a browser's software adapter.
     const ALONE: Self = Self { workgroup: 4, columns: 1, shares: false, sum: SUM_ALONE };
 
+    /// The same for what lanes must share: four wait for each other at little cost there, 64 do not.
+    const FOUR: Self = Self { workgroup: 4, columns: 4, shares: false, sum: SUM_SHARED };
+
+    /// Those of attention, whose lanes share a row's past.
+    pub const ATTENTION: [Self; 4] = [Self::SHARED, Self::SUBGROUP, Self::EIGHT, Self::FOUR];
+
     pub const ALL: [Self; 3] = [Self::SHARED, Self::SUBGROUP, Self::EIGHT];
 
     /// Those of products, which sum over columns only.
@@ -53,6 +59,17 @@ impl Lanes {
     pub fn of_product(gpu: &Gpu) -> Self {
         let caps = gpu.caps();
         if caps.images || caps.barriers { Self::of(gpu) } else { Self::ALONE }
+    }
+
+    /// For attention over latents of so many numbers.
+    pub fn of_attention(gpu: &Gpu, latent: usize) -> Self {
+        let caps = gpu.caps();
+        if caps.images || caps.barriers || !Self::FOUR.hold(latent) { Self::of(gpu) } else { Self::FOUR }
+    }
+
+    /// Whether they can hold the sums of so many latent numbers: four lanes of few.
+    pub fn hold(self, latent: usize) -> bool {
+        self.workgroup >= 8 || latent <= 128
     }
 
     /// Those whose workgroup goes through a row as a whole.

@@ -78,12 +78,14 @@ fn program(lanes: Lanes, tile: Tile, splits: usize) -> Program {
 
 pub(super) fn programs() -> Vec<Program> {
     let mut all = vec![];
-    for lanes in Lanes::ALL {
+    for lanes in Lanes::ATTENTION {
         for splits in [1, lanes.splits()] {
             for cache in CacheFormat::ALL {
                 // A grouped model's heads, a small one's, and DeepSeek's.
                 let sizes = [(3, 64, 64, false), (8, 160, 128, true), (16, 576, 512, true)];
-                let mut tiles = sizes.map(|(heads, query, latent, hold)| Tile::of(lanes, heads, query, latent, hold, cache)).to_vec();
+                let held = sizes.into_iter().filter(|(_, _, latent, _)| lanes.hold(*latent));
+                let mut tiles: Vec<Tile> =
+                    held.map(|(heads, query, latent, all)| Tile::of(lanes, heads, query, latent, all, cache)).collect();
                 tiles.dedup();
                 all.extend(tiles.into_iter().map(|tile| program(lanes, tile, splits)));
             }
@@ -101,7 +103,7 @@ impl Kernel for MlaAttention<'_> {
         assert!(heads.is_multiple_of(groups) && query.is_multiple_of(32) && latent.is_multiple_of(32), "mla_attention: {:?}", self.x);
         assert!(keys.max(groups * latent) <= self.cache.numbers && self.x.shape[1] == heads, "mla_attention: {:?}", self.x);
         let group_heads = heads / groups;
-        let lanes = Lanes::of(gpu);
+        let lanes = Lanes::of_attention(gpu, latent);
         let hold_latents = keys == self.cache.numbers && groups == 1;
         let tile = Tile::of(lanes, group_heads, query, latent, hold_latents, self.cache.format);
         let params = Params {

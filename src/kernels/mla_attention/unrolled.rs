@@ -33,8 +33,9 @@ impl Tile {
         let pieces = |numbers: usize| (numbers / 4 / quads).div_ceil(lanes.workgroup as usize);
         let columns = pieces(latent) * quads;
         let keys = lanes.shares.then(|| Keys { pieces: pieces(query), hold_latents });
-        // More sums a lane than these would not stay near its registers.
-        Self { columns, heads: if heads > 4 && columns <= 8 { 2 } else { 1 }, keys, cache }
+        // More sums a lane than these would not stay near its registers; in the end each lane tells of one head.
+        let is_roomy = columns <= 8 && lanes.workgroup >= 8;
+        Self { columns, heads: if heads > 4 && is_roomy { 2 } else { 1 }, keys, cache }
     }
 
     pub fn wgsl(self) -> String {
