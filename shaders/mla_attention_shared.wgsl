@@ -22,7 +22,7 @@ struct Params {
 @group(0) @binding(5) var<uniform> step: vec4<u32>;                      // live rows first
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn mla_attention_shared(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
+fn mla_attention(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {
     if group.x >= step.x {
         return;
     }

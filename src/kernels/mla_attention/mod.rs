@@ -59,7 +59,7 @@ fn program(lanes: Lanes, tile: Tile, splits: usize) -> Program {
     let storage = lanes.storage();
     let program = match tile.keys {
         None => lanes.with_x(Program::new("mla_attention", Params::FIELDS, [POSITIONS, super::BOUND])),
-        Some(_) => Program::new("mla_attention_shared", Params::FIELDS, [COLUMNS]),
+        Some(_) => Program::new("mla_attention", Params::FIELDS, [COLUMNS]),
     };
     let program = program.with(PAST).with(super::weight::BLOCK);
     let program = match splits {
