@@ -40,7 +40,7 @@ pub struct MlaAttention<'a> {
 }
 
 params!(
-    /// As `mla_attention.wgsl` has it.
+    /// As `parts/past.wgsl` has it.
     Params {
         heads: u32,
         group_heads: u32,

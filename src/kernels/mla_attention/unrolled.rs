@@ -203,7 +203,7 @@ impl Tile {
         )
     }
 
-    /// The sums of four positions, of which each lane knows one head's shares.
+    /// The sums of two positions, of which each lane knows one head's shares.
     fn entries_added(self, keys: Keys) -> String {
         let mut text = "fn sums_add(s: ptr<function, Sums>, shrink: f32, share: vec2<f32>, a: Entry, b: Entry) {\n".to_string();
         let quads = self.cache.piece_quads();
