@@ -271,8 +271,7 @@ impl View {
             .inner_margin(margin);
         // As high as its content, which limits itself.
         let area = egui::Modal::default_area(id).default_size(screen.size()).anchor(anchor, offset).fade_in(false);
-        let backdrop = Color32::from_black_alpha(if palette.dark { 120 } else { 50 });
-        let modal = egui::Modal::new(id).area(area).frame(frame).backdrop_color(backdrop).show(ui.ctx(), |ui| {
+        let modal = egui::Modal::new(id).area(area).frame(frame).backdrop_color(backdrop(palette)).show(ui.ctx(), |ui| {
             let beside = if self.narrow { 16.0 + margin.sum().x } else { 60.0 };
             ui.set_width(f32::min(width, screen.width() - beside));
             match overlay {
@@ -440,6 +439,11 @@ fn is_model(path: &Path) -> bool {
     let is_file =
         path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf") || extension.eq_ignore_ascii_case("safetensors"));
     is_file || path.is_dir()
+}
+
+/// What dims the window behind a dialog or a drawer.
+fn backdrop(palette: &theme::Palette) -> Color32 {
+    Color32::from_black_alpha(if palette.dark { 120 } else { 50 })
 }
 
 /// A dialog's title and the button that closes it.

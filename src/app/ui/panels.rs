@@ -1,7 +1,7 @@
 //! The panels beside the chat: next to it where there is room, drawn over it like drawers where there is none (a phone).
 
 use eframe::egui;
-use egui::{Align2, Color32, Frame, Margin, Panel, Ui, Vec2};
+use egui::{Align2, Frame, Margin, Panel, Ui, Vec2};
 
 use super::{View, inside, sidebar};
 use crate::app::{App, Command, Settings, theme};
@@ -82,7 +82,7 @@ pub fn drawer(ui: &mut Ui, app: &App, view: &mut View) {
     let size = Vec2::new(usual.min(screen.width() - LEFT_FREE), screen.height()) - frame.inner_margin.sum();
     let id = egui::Id::unique(("drawer", drawer as u8));
     let area = egui::Modal::default_area(id).default_size(screen.size()).anchor(anchor, Vec2::ZERO).fade_in(false);
-    let backdrop = Color32::from_black_alpha(if theme::palette(ui).dark { 120 } else { 50 });
+    let backdrop = super::backdrop(theme::palette(ui));
     let modal = egui::Modal::new(id).area(area).frame(frame).backdrop_color(backdrop).show(ui.ctx(), |ui| {
         ui.set_min_size(size);
         ui.set_max_size(size);
