@@ -72,7 +72,10 @@ fn program(lanes: Lanes, tile: Tile, splits: usize) -> Program {
     let program = program.set("SPLITS", splits as u32);
     match tile.keys {
         None => program,
-        Some(keys) => program.set("KEY_PIECES", keys.pieces as u32).set("KEYS_HOLD_LATENTS", u32::from(keys.hold_latents)),
+        Some(keys) => program
+            .set("KEY_PIECES", keys.pieces as u32)
+            .set("KEYS_HALVED", u32::from(keys.half))
+            .set("KEYS_HOLD_LATENTS", u32::from(keys.hold_latents)),
     }
 }
 

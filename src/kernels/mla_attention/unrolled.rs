@@ -3,6 +3,7 @@
 
 use super::super::Lanes;
 use super::super::latent_cache::CacheFormat;
+use std::ops::Range;
 
 const COMPONENTS: [&str; 4] = ["x", "y", "z", "w"];
 
@@ -20,8 +21,10 @@ pub(super) struct Tile {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Keys {
-    /// Pieces that a lane scores.
+    /// Pieces of an entry that a lane scores.
     pub pieces: usize,
+    /// Half of the lanes have a piece more, so that two entries' last ones fit in one.
+    pub half: bool,
     /// The latents are a key's first numbers, so that they are there already.
     pub hold_latents: bool,
 }
@@ -32,7 +35,12 @@ impl Tile {
         let quads = cache.piece_quads();
         let pieces = |numbers: usize| (numbers / 4 / quads).div_ceil(lanes.workgroup as usize);
         let columns = pieces(latent) * quads;
-        let keys = lanes.shares.then(|| Keys { pieces: pieces(query), hold_latents });
+        let keys = lanes.shares.then(|| {
+            let (all, workgroup) = (query / 4 / quads, lanes.workgroup as usize);
+            let whole = all / workgroup;
+            let half = whole > 0 && all % workgroup == workgroup / 2 && !(hold_latents && pieces(latent) > whole);
+            Keys { pieces: if half { whole } else { pieces(query) }, half, hold_latents }
+        });
         // More sums a lane than these would not stay near its registers; in the end each lane tells of one head.
         let is_roomy = columns <= 8 && lanes.workgroup >= 8;
         Self { columns, heads: if heads > 4 && is_roomy { 2 } else { 1 }, keys, cache }
@@ -40,7 +48,7 @@ impl Tile {
 
     pub fn wgsl(self) -> String {
         let scores = match self.keys {
-            Some(keys) => self.columns_scored(keys) + &self.heads_by_lane() + &self.entries_added(keys),
+            Some(keys) => self.queries(keys) + &self.entry(keys) + &self.heads_by_lane() + &self.pair(keys) + &self.entries_added(keys),
             None => self.positions_scored() + &self.tile_added(),
         };
         self.shares() + &scores + &self.sums()
@@ -135,50 +143,101 @@ impl Tile {
         text + "}\n"
     }
 
-    /// A lane's columns of the queries, scaled, and of an entry.
-    fn columns_scored(self, keys: Keys) -> String {
+    /// A lane's columns of the queries, scaled.
+    fn queries(self, keys: Keys) -> String {
         let quads = self.cache.piece_quads();
-        let heads = 4 * self.heads;
-        let queries = (0..keys.pieces).flat_map(|piece| (0..quads).flat_map(move |quad| (0..heads).map(move |head| (piece, quad, head))));
-        let name = |piece: usize, quad: usize, head: usize| format!("k{piece}{}h{head}", Self::quad(quad));
-        let fields: Vec<String> = queries.clone().map(|(piece, quad, head)| format!("{}: vec4<f32>", name(piece, quad, head))).collect();
+        let pieces = keys.pieces + usize::from(keys.half);
+        let all = (0..pieces).flat_map(|piece| (0..quads).map(move |quad| (piece, quad)));
+        let all = all.flat_map(|(piece, quad)| (0..4 * self.heads).map(move |head| (piece, quad, head)));
+        let fields: Vec<String> = all.clone().map(|(piece, quad, head)| format!("{}: vec4<f32>", Self::query(piece, quad, head))).collect();
         let mut text = format!("struct Queries {{ {} }}\n", fields.join(", "));
         text += "fn load_queries(query: u32, heads: HeadTile, lane: u32) -> Queries {\n    var q: Queries;\n    let quads = params.query / 4u;\n";
-        for (piece, quad, head) in queries {
+        for (piece, quad, head) in all {
+            let lane = if piece == keys.pieces { "lane % HALF" } else { "lane" };
             text += &format!(
-                "    {{ let i = ({piece}u * WORKGROUP_SIZE + lane) * {quads}u + {quad}u; \
+                "    {{ let i = ({piece}u * WORKGROUP_SIZE + {lane}) * {quads}u + {quad}u; \
                  let v = x_at(query + min(heads.first + {head}u, heads.end - 1u) * quads + min(i, quads - 1u)); \
                  q.{} = v * select(0.0, params.scale, i < quads); }}\n",
-                name(piece, quad, head)
+                Self::query(piece, quad, head)
             );
         }
+        text + "    return q;\n}\n"
+    }
+
+    /// A field of `Queries`.
+    fn query(piece: usize, quad: usize, head: usize) -> String {
+        format!("k{piece}{}h{head}", Self::quad(quad))
+    }
+
+    /// A lane's columns of an entry, and what they add to the scores of all heads.
+    fn entry(self, keys: Keys) -> String {
+        let quads = self.cache.piece_quads();
         let latents = if keys.hold_latents { 0 } else { self.columns / quads };
-        let pieces: Vec<(String, &str, &str)> = (0..keys.pieces)
-            .map(|piece| (format!("k{piece}"), "key", "query"))
-            .chain((0..latents).map(|piece| (format!("l{piece}"), "latent", "latent")))
-            .collect();
-        let fields: Vec<String> = pieces.iter().map(|(name, ..)| format!("{name}: Piece")).collect();
-        text += &format!("    return q;\n}}\nstruct Entry {{ {} }}\n", fields.join(", "));
-        let loads: Vec<String> = pieces
-            .iter()
-            .map(|(name, begin, width)| {
-                let piece = &name[1..];
-                let at = format!("min({piece}u * WORKGROUP_SIZE + lane, params.{width} / {}u - 1u)", 4 * quads);
-                format!("load_piece(entry, heads.{begin} * {}u + {at})", 8 / quads)
-            })
-            .collect();
-        text += "fn load_entry(entry: u32, heads: HeadTile, lane: u32) -> Entry {\n";
-        text += &format!("    return Entry({});\n}}\n", loads.join(",\n                 "));
-        text += "fn columns_score(q: Queries, e: Entry) -> Shares {\n    var s: Shares;\n";
-        for head in 0..heads {
-            let products = (0..keys.pieces).flat_map(|piece| (0..quads).map(move |quad| (piece, quad)));
-            let sum = products.fold(String::new(), |sum, (piece, quad)| {
-                let (q, k) = (format!("q.{}", name(piece, quad, head)), format!("e.k{piece}.{}", Self::quad(quad)));
-                if sum.is_empty() { format!("{q} * {k}") } else { format!("fma({q}, {k}, {sum})") }
-            });
-            text += &format!("    {{ let v = {sum}; s.{} = (v.x + v.y) + (v.z + v.w); }}\n", Self::head(head));
+        let pieces = (0..keys.pieces).map(|piece| ("k", piece, "key", "query"));
+        let pieces: Vec<_> = pieces.chain((0..latents).map(|piece| ("l", piece, "latent", "latent"))).collect();
+        let fields: Vec<String> = pieces.iter().map(|(name, piece, ..)| format!("{name}{piece}: Piece")).collect();
+        let load = |&(_, piece, begin, width): &(&str, usize, &str, &str)| {
+            let at = format!("min({piece}u * WORKGROUP_SIZE + lane, params.{width} / {}u - 1u)", 4 * quads);
+            format!("load_piece(entry, heads.{begin} * {}u + {at})", 8 / quads)
+        };
+        let loads: Vec<String> = pieces.iter().map(load).collect();
+        format!(
+            "struct Entry {{ {} }}\nfn load_entry(entry: u32, heads: HeadTile, lane: u32) -> Entry {{\n    return Entry({});\n}}\n",
+            fields.join(", "),
+            loads.join(",\n                 ")
+        ) + &self.columns_scored("entry_scores", "Entry", 0..keys.pieces)
+    }
+
+    /// Two entries, and their scores: each lane's are of one head.
+    fn pair(self, keys: Keys) -> String {
+        let Keys { pieces, half, .. } = keys;
+        if !half {
+            return "struct Pair { a: Entry, b: Entry }\n\
+                    fn load_pair(a: u32, b: u32, heads: HeadTile, lane: u32) -> Pair {\n    \
+                    return Pair(load_entry(a, heads, lane), load_entry(b, heads, lane));\n}\n\
+                    fn pair_scores(q: Queries, pair: Pair, lane: u32) -> vec2<f32> {\n    \
+                    return vec2<f32>(head_score(entry_scores(q, pair.a), lane), head_score(entry_scores(q, pair.b), lane));\n}\n"
+                .into();
         }
-        text + "    return s;\n}\n"
+        // The first half of the lanes has the rest of one entry, the second half that of the other.
+        let sum = |entry: &str, is_its: &str| {
+            let sums = self.each(|h| format!("{entry}.h{h} + select(vec4<f32>(0.0), rest.h{h}, {is_its})"));
+            format!("head_score(Shares({sums}), lane)")
+        };
+        format!(
+            "struct Rest {{ k{pieces}: Piece }}\nstruct Pair {{ a: Entry, b: Entry, rest: Rest }}\n\
+             fn load_pair(a: u32, b: u32, heads: HeadTile, lane: u32) -> Pair {{\n    \
+             let rest = load_piece(select(b, a, lane < HALF), heads.key * {}u + {pieces}u * WORKGROUP_SIZE + lane % HALF);\n    \
+             return Pair(load_entry(a, heads, lane), load_entry(b, heads, lane), Rest(rest));\n}}\n",
+            8 / self.cache.piece_quads()
+        ) + &self.columns_scored("rest_scores", "Rest", pieces..pieces + 1)
+            + &format!(
+                "fn pair_scores(q: Queries, pair: Pair, lane: u32) -> vec2<f32> {{\n    let a = entry_scores(q, pair.a);\n    \
+                 let b = entry_scores(q, pair.b);\n    let rest = rest_scores(q, pair.rest);\n    \
+                 return vec2<f32>({}, {});\n}}\n",
+                sum("a", "lane < HALF"),
+                sum("b", "lane >= HALF")
+            )
+    }
+
+    /// What a lane's columns add to the scores of all heads. Column by column, so that a number of the entry is at hand for all of
+    /// them, and so are their sums.
+    fn columns_scored(self, function: &str, of: &str, pieces: Range<usize>) -> String {
+        let quads = self.cache.piece_quads();
+        let mut text = format!("fn {function}(q: Queries, e: {of}) -> Shares {{\n");
+        let columns = pieces.flat_map(|piece| (0..quads).flat_map(move |quad| COMPONENTS.map(|component| (piece, quad, component))));
+        for (i, (piece, quad, component)) in columns.enumerate() {
+            text += &format!("    let e{i} = e.k{piece}.{}.{component};\n", Self::quad(quad));
+            for head in 0..4 * self.heads {
+                let q = format!("q.{}.{component}", Self::query(piece, quad, head));
+                text += &match i {
+                    0 => format!("    var s{head} = {q} * e0;\n"),
+                    _ => format!("    s{head} = fma({q}, e{i}, s{head});\n"),
+                };
+            }
+        }
+        let all = self.each(|h| format!("vec4<f32>(s{}, s{}, s{}, s{})", 4 * h, 4 * h + 1, 4 * h + 2, 4 * h + 3));
+        text + &format!("    return Shares({all});\n}}\n")
     }
 
     /// From lanes that each hold a part of every head to lanes that each hold one head, and back. Of eight lanes each keeps half of
@@ -194,7 +253,7 @@ impl Tile {
         let of = |head: usize| format!("subgroupShuffle(v, {head}u)");
         let all = self.each(|h| format!("vec4<f32>({}, {}, {}, {})", of(4 * h), of(4 * h + 1), of(4 * h + 2), of(4 * h + 3)));
         format!(
-            "fn head_score(q: Queries, e: Entry, lane: u32) -> f32 {{\n    let s = columns_score(q, e);\n{halves}    \
+            "fn head_score(s: Shares, lane: u32) -> f32 {{\n{halves}    \
              let back = (lane & 2u) != 0u;\n    \
              let two = select(four.xy, four.zw, back) + subgroupShuffleXor(select(four.zw, four.xy, back), 2u);\n    \
              let odd = (lane & 1u) != 0u;\n    \
@@ -203,22 +262,23 @@ impl Tile {
         )
     }
 
-    /// The sums of two positions, of which each lane knows one head's shares.
+    /// The sums of four positions, of which each lane knows one head's shares.
     fn entries_added(self, keys: Keys) -> String {
-        let mut text = "fn sums_add(s: ptr<function, Sums>, shrink: f32, share: vec2<f32>, a: Entry, b: Entry) {\n".to_string();
+        let mut text = "fn sums_add(s: ptr<function, Sums>, shrink: f32, share: vec4<f32>, front: Pair, back: Pair) {\n".to_string();
         let quads = self.cache.piece_quads();
+        // Head by head, so that what weighs its sums is at hand for all columns.
         for head in 0..4 * self.heads {
-            text +=
-                &format!("    let shrink{head} = subgroupShuffle(shrink, {head}u);\n    let w{head} = subgroupShuffle(share, {head}u);\n");
-        }
-        for column in 0..self.columns {
-            let of = format!("{}{}.{}", if keys.hold_latents { "k" } else { "l" }, column / quads, Self::quad(column % quads));
-            for (head, name) in self.sum_names(column).enumerate() {
-                let sum = ["a", "b"].iter().zip(COMPONENTS).fold(format!("(*s).{name} * shrink{head}"), |sum, (entry, position)| {
-                    format!("fma({entry}.{of}, vec4<f32>(w{head}.{position}), {sum})")
+            text += &format!("    {{ let by = subgroupShuffle(shrink, {head}u);\n    let w = subgroupShuffle(share, {head}u);\n");
+            for column in 0..self.columns {
+                let of = format!("{}{}.{}", if keys.hold_latents { "k" } else { "l" }, column / quads, Self::quad(column % quads));
+                let name = format!("c{column}h{head}");
+                let entries = ["front.a", "front.b", "back.a", "back.b"].iter().zip(COMPONENTS);
+                let sum = entries.fold(format!("(*s).{name} * by"), |sum, (entry, position)| {
+                    format!("fma({entry}.{of}, vec4<f32>(w.{position}), {sum})")
                 });
                 text += &format!("    (*s).{name} = {sum};\n");
             }
+            text += "    }\n";
         }
         text + "}\n"
     }
