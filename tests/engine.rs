@@ -6,6 +6,7 @@ mod talking;
 use std::path::Path;
 
 use fathom::engine::{Begun, Cancel, Device, Engine, EngineError, Event, Input, OpenEvent, OpenOptions, Request, StopReason, Summary};
+use fathom::gpu::{Disabled, Feature, GpuOptions};
 use fathom::text::{Message, Role};
 use pollster::block_on;
 
@@ -257,6 +258,21 @@ fn opening_can_be_given_up_and_headers_checked_alone() {
         }
     };
     assert!(matches!(block_on(Engine::open(options, &mut at_first_weights)), Err(EngineError::Cancelled)));
+    // Where there is something to measure, that can be given up as well.
+    let (cancel, kept) = (Cancel::default(), tempfile::tempdir().unwrap());
+    let disabled = Disabled(vec![Feature::Images]);
+    let gpu = GpuOptions { disabled, cache_dir: Some(kept.path().to_path_buf()), autotune: true, ..GpuOptions::default() };
+    let options = OpenOptions { model: Some(dir.path().to_path_buf()), gpu, cancel: cancel.clone(), ..OpenOptions::default() };
+    let mut measured = 0;
+    let mut at_first_measurement = |event| {
+        if let OpenEvent::Tune { done, total } = event {
+            assert!(done < total);
+            measured += 1;
+            cancel.cancel();
+        }
+    };
+    assert!(matches!(block_on(Engine::open(options, &mut at_first_measurement)), Err(EngineError::Cancelled)));
+    assert_eq!(measured, 1);
     Engine::check(Some(dir.path())).unwrap();
     std::fs::write(dir.path().join("tokenizer.json"), "{").unwrap();
     assert!(Engine::check(Some(dir.path())).unwrap_err().to_string().contains("tokenizer.json"));

@@ -60,9 +60,13 @@ fn perturbed(output: &Output, right: &[u32]) -> Vec<(&'static str, Vec<u32>)> {
 }
 
 fn check_every_case(gpu: &Gpu, bench: bool) {
+    check_cases(gpu, cases().into_iter().filter(|case| case.bench == bench));
+}
+
+fn check_cases(gpu: &Gpu, cases: impl Iterator<Item = Case>) {
     let mut wrong = vec![];
     let mut worst: HashMap<String, (f64, f64, usize)> = HashMap::new();
-    for case in cases().into_iter().filter(|case| case.bench == bench) {
+    for case in cases {
         let since = Instant::now();
         let prepared = case.prepare(gpu).unwrap_or_else(|error| panic!("{}: {error}", case.name));
         assert!(!prepared.outputs.is_empty(), "{}: no outputs", case.name);
@@ -123,6 +127,26 @@ fn every_case_with_subgroups_and_buffers() {
 fn every_case_with_few_barriers() {
     if let Some(gpu) = open(&[Feature::Subgroups, Feature::F16, Feature::Barriers]) {
         check_every_case(&gpu, false);
+    }
+}
+
+/// Every way that may be chosen by measuring, with some of the cases of the kernels that have a choice.
+#[test]
+fn every_choice_of_lanes() {
+    let Some(gpu) = open(&[Feature::Images]) else { return };
+    let tuned: Vec<(Job, &str)> = cases().into_iter().filter_map(|case| case.tunes).collect();
+    assert_eq!(tuned.len(), 7);
+    let of = |job| Lanes::candidates(job, gpu.caps());
+    let most = tuned.iter().map(|(job, _)| of(*job).len()).max().unwrap();
+    let has_choice =
+        |case: &Case| ["linear", "matvec", "matmul", "ffn_", "mla_attention"].iter().any(|kernel| case.name.starts_with(kernel));
+    // The first are the usual, which have tests of their own.
+    for i in 1..most {
+        for (job, kernel) in &tuned {
+            let lanes = of(*job);
+            gpu.choose(kernel, Some(lanes[i % lanes.len()].to_string()));
+        }
+        check_cases(&gpu, cases().into_iter().filter(|case| !case.bench && has_choice(case)).skip(i % 11).step_by(11));
     }
 }
 

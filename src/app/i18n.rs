@@ -205,6 +205,7 @@ texts! {
     unload_model: text, "Unload the model", "卸载模型";
     forget_model: text, "Forget this model", "从列表移除";
     loading: filled, "Loading {}", "正在加载 {}";
+    measuring_device: text, "Measuring this graphics device, once", "正在测量此图形设备（仅一次）";
     downloading: filled, "Downloading {} of {}", "正在下载 {}，共 {}";
     downloading_unknown: filled, "Downloading, {} so far", "正在下载，已完成 {}";
     model_address: text, "Address of a GGUF file or of a model's folder (https://…)", "GGUF 文件或模型目录的地址（https://…）";

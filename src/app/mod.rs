@@ -58,6 +58,8 @@ pub struct Opening {
     pub progress: Option<crate::model::LoadProgress>,
     /// Bytes that are here and, where the server tells, of how many; in a tab, before loading.
     pub download: Option<(u64, Option<u64>)>,
+    /// Of so many ways in which kernels can work so many are measured; on first use of a device, before loading.
+    pub measuring: Option<(usize, usize)>,
     ticket: Ticket,
     cancel: Cancel,
 }

@@ -477,7 +477,7 @@ impl App {
             ModelRef::Path(path) => super::library::model_name(path),
         };
         let options = self.settings.open(&model, &self.launch);
-        self.opening = Some(Opening { model, name, progress: None, download: None, ticket, cancel: cancel.clone() });
+        self.opening = Some(Opening { model, name, progress: None, download: None, measuring: None, ticket, cancel: cancel.clone() });
         self.worker.send(Job::Open { ticket, options, cancel });
     }
 
@@ -524,8 +524,8 @@ impl App {
         let is_other_device = device(&settings) != device(&self.settings);
         let reopens = is_other_device && (self.model.is_some() || self.opening.is_some());
         if is_other_device {
-            let cache_dir = self.launch.gpu.cache_dir.take();
-            let gpu = GpuOptions { cache_dir, ..GpuOptions::default() };
+            let GpuOptions { cache_dir, autotune, .. } = std::mem::take(&mut self.launch.gpu);
+            let gpu = GpuOptions { cache_dir, autotune, ..GpuOptions::default() };
             self.launch = OpenOptions { gpu, cache: self.launch.cache, ..OpenOptions::default() };
         }
         self.settings = settings;

@@ -55,7 +55,13 @@ impl App {
             Report::Loading { ticket, progress } => {
                 if let Some(opening) = self.opening.as_mut().filter(|opening| opening.ticket == ticket) {
                     opening.download = None;
+                    opening.measuring = None;
                     opening.progress = Some(progress);
+                }
+            }
+            Report::Measuring { ticket, done, total } => {
+                if let Some(opening) = self.opening.as_mut().filter(|opening| opening.ticket == ticket) {
+                    opening.measuring = Some((done, total));
                 }
             }
             Report::Opened { ticket, model } => self.opened(ticket, *model),

@@ -186,6 +186,7 @@ impl Settings {
                 disabled: if flags.disabled.0.is_empty() { own.disabled } else { flags.disabled },
                 memory_bytes: flags.memory_bytes.or(own.memory_bytes),
                 cache_dir: flags.cache_dir,
+                autotune: flags.autotune,
             },
             context: launch.context,
             chunk: launch.chunk,

@@ -129,6 +129,9 @@ pub struct DeviceArgs {
     /// The same sums whatever runs beside, at any batch size
     #[arg(long, global = true)]
     pub deterministic: bool,
+    /// Do not measure on first use which lanes suit each kernel on this device, nor use what was measured
+    #[arg(long, global = true)]
+    pub no_autotune: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum, Debug)]
@@ -148,6 +151,7 @@ impl DeviceArgs {
             disabled: self.disable.clone().unwrap_or_default(),
             memory_bytes: self.memory,
             cache_dir: user_cache_dir(),
+            autotune: !self.no_autotune,
         }
     }
 

@@ -5,14 +5,18 @@ use std::time::Instant;
 
 use anyhow::bail;
 use fathom::gpu::{Gpu, Recording, StepPlan};
-use fathom::kernels::limits;
+use fathom::kernels::{Tuner, limits};
 use serde_json::json;
 
 use super::args::{BenchKernelsArgs, DeviceArgs};
 use super::table::{self, Table};
 
 pub async fn run(args: BenchKernelsArgs, device: &DeviceArgs) -> anyhow::Result<()> {
-    let gpu = Gpu::open(&device.gpu()).await?;
+    let options = device.gpu();
+    let gpu = Gpu::open(&options).await?;
+    if let Some(tuner) = Tuner::of(&options, &gpu) {
+        tuner.apply(&gpu);
+    }
     let only = args.only.as_deref().unwrap_or_default();
     let mut rows = vec![];
     for case in fathom::kernels::cases() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use fathom::checkpoint::Checkpoint;
 use fathom::engine::default_model_path;
 use fathom::gpu::{Gpu, adapters, host_memory_bytes};
-use fathom::kernels::CacheFormat;
+use fathom::kernels::{CacheFormat, Tuned, Tuner};
 use fathom::model::ModelConfig;
 
 use super::args::{DeviceArgs, DoctorArgs};
@@ -45,6 +45,10 @@ pub async fn run(args: DoctorArgs, device: &DeviceArgs) -> anyhow::Result<()> {
         writeln!(out, "  {name:<20}{value}")?;
     }
 
+    let tuner = Tuner::of(&options, &gpu);
+    if let Some(tuner) = &tuner {
+        tuner.apply(&gpu);
+    }
     writeln!(out, "\nkernels")?;
     let results = fathom::kernels::self_test(&gpu).await?;
     let wrong: Vec<_> = results.iter().filter_map(|(name, result)| Some((name, result.as_ref().err()?))).collect();
@@ -58,6 +62,18 @@ pub async fn run(args: DoctorArgs, device: &DeviceArgs) -> anyhow::Result<()> {
     )?;
     for (name, reason) in &wrong {
         writeln!(out, "  wrong: {name}: {reason}")?;
+    }
+
+    if let Some(tuner) = tuner.filter(|tuner| !tuner.tuned(caps).is_empty()) {
+        writeln!(out, "\nlanes by kernel")?;
+        for Tuned { kernel, lanes, gain, done } in tuner.tuned(caps) {
+            let how = match gain {
+                Some(gain) => format!("measured: {gain:.1} times as fast as usual"),
+                None if done => "the usual, as good as any".into(),
+                None => "the usual; measured when a model is first opened".into(),
+            };
+            writeln!(out, "  {kernel:<20}{lanes} ({how})")?;
+        }
     }
 
     writeln!(out, "\nmodel")?;

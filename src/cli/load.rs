@@ -48,10 +48,12 @@ impl LateBar {
 /// Opens the model on the device that the flags ask for.
 pub async fn open(model: Option<PathBuf>, device: &DeviceArgs) -> anyhow::Result<Engine> {
     let mut bar = LateBar::new("loading {wide_bar} {bytes}/{total_bytes}");
+    let mut tuning = LateBar::new("measuring this device, once {wide_bar} {pos}/{len}");
     let mut on_event = |event| match event {
         OpenEvent::Load(progress) => bar.at(progress.done_bytes, progress.total_bytes),
         OpenEvent::TurnedOff(off) => eprintln!("warning: {off}"),
-        OpenEvent::Device(_) => {}
+        OpenEvent::Tune { done, total } => tuning.at(done as u64, total as u64),
+        OpenEvent::Device(_) => tuning.clear(),
     };
     let opened = Engine::open(device.open(model), &mut on_event).await;
     bar.clear();

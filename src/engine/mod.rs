@@ -409,7 +409,7 @@ async fn load(
             device.gpu.measure_memory();
             device.gpu
         }
-        None => Device::open(&options.gpu, on_event).await?.gpu,
+        None => Device::open(&options.gpu, &options.cancel, on_event).await?.gpu,
     };
     on_event(OpenEvent::Device(gpu.caps().clone()));
     let mut progress = |progress| on_event(OpenEvent::Load(progress));

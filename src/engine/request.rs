@@ -77,6 +77,11 @@ impl Request {
 pub enum OpenEvent {
     /// An ability that the start-up self-test turned off.
     TurnedOff(TurnedOff),
+    /// On first use of a device: so many of the ways in which kernels can work were measured.
+    Tune {
+        done: usize,
+        total: usize,
+    },
     /// The device was chosen; loading begins.
     Device(Caps),
     Load(LoadProgress),

@@ -22,6 +22,7 @@ pub use program::{Access, Field, Kernel, Launch, Needs, PART_BINDINGS, Part, Pro
 pub use recording::{Recorder, Recording, StepPlan};
 pub use tensor::{Element, IMAGE_WIDTH, Storage, Tensor};
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -41,6 +42,8 @@ struct Inner {
     held: Arc<memory::Held>,
     /// Bytes that downloads asked for so far.
     read_back_bytes: AtomicU64,
+    /// What was found to be best on this device, by what it is for.
+    choices: Mutex<BTreeMap<String, String>>,
 }
 
 /// A poisoned lock only means that another thread panicked; the data here stays valid.
@@ -52,6 +55,20 @@ impl Gpu {
     /// What this device can do, after kill switches.
     pub fn caps(&self) -> &Caps {
         &self.0.caps
+    }
+
+    /// What was chosen for this device, of what kernels leave open.
+    pub fn choice(&self, of: &str) -> Option<String> {
+        lock(&self.0.choices).get(of).cloned()
+    }
+
+    /// Chooses for launches that are made from now on; `None` for the usual.
+    pub fn choose(&self, of: &str, choice: Option<String>) {
+        let mut choices = lock(&self.0.choices);
+        match choice {
+            Some(choice) => choices.insert(of.to_string(), choice),
+            None => choices.remove(of),
+        };
     }
 
     /// The error that broke the device, if one did.

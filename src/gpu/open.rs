@@ -18,6 +18,9 @@ pub struct GpuOptions {
     pub memory_bytes: Option<u64>,
     /// Where compiled pipelines are kept between runs, if anywhere.
     pub cache_dir: Option<PathBuf>,
+    /// On first use of a device, kernels' lanes are chosen by measuring; what was found is kept in `cache_dir`, and without one nothing
+    /// is measured.
+    pub autotune: bool,
 }
 
 /// One line of `fathom doctor`'s adapter list.
@@ -200,6 +203,7 @@ impl Gpu {
             fault,
             held: Arc::new(memory::Held::new(options.memory_bytes, is_cpu)),
             read_back_bytes: Default::default(),
+            choices: Default::default(),
         })))
     }
 }

@@ -10,7 +10,7 @@ pub enum Needs {
 }
 
 /// A piece of WGSL that programs are assembled from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Part {
     pub name: &'static str,
     pub source: &'static str,

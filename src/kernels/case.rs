@@ -2,7 +2,7 @@
 //!
 //! What is right is each kernel file's own business: its `reference` follows the formula on the CPU.
 
-use super::{BatchRow, CacheFormat, LatentCache, MAX_ROWS, Rows, Weight};
+use super::{BatchRow, CacheFormat, Job, LatentCache, MAX_ROWS, Rows, Weight};
 use crate::checkpoint::{Scale, WeightFormat, decode_row};
 use crate::gpu::{Access, Element, Gpu, GpuError, Kernel, Program, Recorder, Recording, Storage, Tensor};
 
@@ -16,6 +16,8 @@ pub struct Case {
     pub name: String,
     /// A real model's size, for timing: too long for tests on a software adapter.
     pub bench: bool,
+    /// The kernel whose lanes are chosen by what this case takes.
+    pub tunes: Option<(Job, &'static str)>,
     build: Build,
 }
 
@@ -55,11 +57,16 @@ pub struct Output {
 
 impl Case {
     pub(super) fn new(name: impl Into<String>, build: impl Fn(&Gpu) -> Result<Prepared, GpuError> + Send + Sync + 'static) -> Self {
-        Self { name: name.into(), bench: false, build: Box::new(build) }
+        Self { name: name.into(), bench: false, tunes: None, build: Box::new(build) }
     }
 
     pub(super) fn bench(self) -> Self {
         Self { bench: true, ..self }
+    }
+
+    /// A timed case of a real model's size by which `tune` chooses this kernel's lanes.
+    pub(super) fn tunes(self, job: Job, kernel: &'static str) -> Self {
+        Self { tunes: Some((job, kernel)), ..self }
     }
 
     /// Makes inputs, outputs and the recording.

@@ -2,11 +2,11 @@
 
 use super::case::{Case, Check, F32_SUMS, Rng, Stage, UNTOUCHED, dot, filled};
 use super::ffn_up::{FfnUp, ORDER_BINDING, SLOT_BINDING, SLOT_ROUTED, Slots, TILE_SORTED, Variant};
-use super::linear::{MANY_LANES, TILE_DOTS, bind_base, with_base};
+use super::linear::{TILE_DOTS, bind_base, with_base};
 use super::moe_combine::{self, MoeCombine};
 use super::moe_sort::{self, MoeSort, Routing};
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
-use super::{Lanes, Rows, Weight};
+use super::{Job, Lanes, Rows, Weight};
 use crate::checkpoint::{Scale, WeightFormat};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
@@ -53,11 +53,11 @@ fn few(lanes: Lanes, format: WeightFormat) -> Program {
 fn many(lanes: Lanes, format: WeightFormat) -> Program {
     let program = Program::new("ffn_down_tiled", TiledParams::FIELDS, [TILED, TILE_DOTS, TILE_SORTED]);
     let program = program.quads("x", lanes.storage()).puts("y", lanes.storage());
-    with_weight(lanes.with_x(program.set("WORKGROUP_SIZE", lanes.row_lanes() as u32)), format, lanes.storage())
+    with_weight(lanes.with_x(program.set("WORKGROUP_SIZE", lanes.workgroup)), format, lanes.storage())
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    let of = |format| Lanes::PRODUCTS.map(|lanes| few(lanes, format)).into_iter().chain(MANY_LANES.map(|lanes| many(lanes, format)));
+    let of = |format| Lanes::PRODUCTS.map(|lanes| few(lanes, format)).into_iter().chain(Lanes::TILES.map(|lanes| many(lanes, format)));
     every_format_of_parts().into_iter().flat_map(of).collect()
 }
 
@@ -67,7 +67,6 @@ impl Kernel for FfnDown<'_> {
         let count = self.rows.count;
         let all_experts = self.weight.rows / self.out;
         assert_eq!(self.h.dim(2) as usize, self.weight.cols, "ffn_down: columns of h and of the weight");
-        let lanes = Lanes::of_product(gpu);
         let slabs = self.weight.slabs.len();
         let launch = |(i, slab): (usize, &super::Slab)| {
             let experts = slab.rows / self.out;
@@ -79,13 +78,15 @@ impl Kernel for FfnDown<'_> {
             let launch = match self.slots {
                 Slots::Sorted(tiles, order) => {
                     let params = TiledParams { cols, rows, y_stride, expert_begin, experts: experts_u32 };
+                    let lanes = Lanes::of_tiles(gpu, "ffn_down_tiled");
                     let launch = Launch::new(many(lanes, format), params).read(self.h).write(self.y);
                     let launch = launch.read_at(SLOT_BINDING, tiles).read_at(ORDER_BINDING, order);
-                    launch.grid(self.out.div_ceil(4 * lanes.row_lanes()), super::tile_bound(count * slots, all_experts), 1)
+                    launch.grid(self.out.div_ceil(4 * lanes.workgroup as usize), super::tile_bound(count * slots, all_experts), 1)
                 }
                 Slots::Routed(chosen) => {
                     let params = Params { cols, rows, y_stride, slots: slots as u32, expert_begin, experts: experts_u32 };
                     let base = if i == 0 { self.base } else { landing(i - 1) };
+                    let lanes = Lanes::of_product(gpu, "ffn_down");
                     let launch = Launch::new(few(lanes, format), params).read(self.h).write(landing(i)).read(self.weights);
                     let launch = bind_base(launch.read_at(SLOT_BINDING, chosen), Some(base));
                     launch.grid(self.out.div_ceil(lanes.rows()), count, 1)
@@ -225,5 +226,10 @@ pub(super) fn cases() -> Vec<Case> {
         chain(Routing::Same, [32, 27], [32, 32], [2, 12]),
         chain(Routing::Even, [128, 128], [32, 64], [1, 16]),
     ];
-    all.into_iter().map(case).chain(chains).chain(timed.map(|variant| case(variant).bench())).collect()
+    let gguf = WeightFormat::Affine { bits: 4, group: 32, scale: Scale::F16 };
+    let tuned = [
+        case(routed(gguf, [1, 1], [2048, 352], [6, 6])).bench().tunes(Job::Product, "ffn_down"),
+        case(routed(gguf, [32, 32], [1024, 256], [4, 8])).bench().tunes(Job::Tiles, "ffn_down_tiled"),
+    ];
+    all.into_iter().map(case).chain(chains).chain(timed.map(|variant| case(variant).bench())).chain(tuned).collect()
 }

@@ -1,10 +1,10 @@
 //! `h = silu(gate x) * (up x)` for every slot of a row (DEEPSEEK.md §3.4): the chosen experts', or a dense or shared FFN's one.
 
 use super::case::{Case, Check, Rng, Stage, UNTOUCHED, dot, filled};
-use super::linear::{MANY_LANES, TILE_DOTS};
+use super::linear::TILE_DOTS;
 use super::moe_sort::{self, Routing};
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
-use super::{Lanes, Norm, Rows, TILE, Weight, rms_norm};
+use super::{Job, Lanes, Norm, Rows, TILE, Weight, rms_norm};
 use crate::checkpoint::{Scale, WeightFormat};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Storage, Tensor};
 use crate::{params, wgsl};
@@ -58,7 +58,7 @@ fn few(lanes: Lanes, format: WeightFormat, slot: Part, gain: Option<Storage>) ->
 fn many(lanes: Lanes, format: WeightFormat, tile: Part) -> Program {
     let program = Program::new("ffn_up_tiled", Params::FIELDS, [TILED, TILE_DOTS, tile]);
     let program = program.quads("x", lanes.storage()).puts("h", lanes.storage());
-    with_weight(lanes.with_x(program.set("WORKGROUP_SIZE", lanes.row_lanes() as u32)), format, lanes.storage())
+    with_weight(lanes.with_x(program.set("WORKGROUP_SIZE", lanes.workgroup)), format, lanes.storage())
 }
 
 pub(super) fn programs() -> Vec<Program> {
@@ -67,7 +67,7 @@ pub(super) fn programs() -> Vec<Program> {
         for lanes in Lanes::PRODUCTS {
             all.extend([SLOT_SINGLE, SLOT_ROUTED].map(|slot| few(lanes, format, slot, Some(lanes.storage()))));
         }
-        for lanes in MANY_LANES {
+        for lanes in Lanes::TILES {
             all.extend([TILE_ROWS, TILE_SORTED].map(|tile| many(lanes, format, tile)));
         }
     }
@@ -84,7 +84,6 @@ impl Kernel for FfnUp<'_> {
         let all_experts = self.weight.rows / (2 * self.width);
         assert!(self.x.dim(1) as usize == self.weight.cols && self.h.dim(2) as usize >= self.width, "ffn_up: {:?} {:?}", self.x, self.h);
         assert!(self.norm.is_none() || self.rows.few, "ffn_up: many rows are normalised before");
-        let lanes = Lanes::of_product(gpu);
         let launch = |slab: &super::Slab| {
             let expert_rows = 2 * self.width;
             let experts = slab.rows / expert_rows;
@@ -101,13 +100,15 @@ impl Kernel for FfnUp<'_> {
             };
             let format = self.weight.format;
             let start_few = |slot| {
+                let lanes = Lanes::of_product(gpu, "ffn_up");
                 let program = few(lanes, format, slot, self.norm.map(|norm| norm.gain.storage));
                 let launch = Norm::bind(self.norm, Launch::new(program, params).read(self.x).write(self.h));
                 launch.grid(self.width.div_ceil(lanes.rows()), slots, count)
             };
             let start_many = |tile, tiles| {
+                let lanes = Lanes::of_tiles(gpu, "ffn_up_tiled");
                 let launch = Launch::new(many(lanes, format, tile), params).read(self.x).write(self.h);
-                launch.grid(self.width.div_ceil(4 * lanes.row_lanes()), tiles, 1)
+                launch.grid(self.width.div_ceil(4 * lanes.workgroup as usize), tiles, 1)
             };
             let launch = match self.slots {
                 Slots::Single if self.rows.few => start_few(SLOT_SINGLE),
@@ -241,5 +242,9 @@ pub(super) fn cases() -> Vec<Case> {
         routed(mlx, [1, 1], [2048, 1408], [6, 8]),
         routed(mlx, [64, 64], [2048, 1408], [6, 32]),
     ];
-    all.into_iter().map(case).chain(timed.map(|variant| case(variant).bench())).collect()
+    let tuned = [
+        case(routed(gguf, [1, 1], [2048, 352], [6, 6])).bench().tunes(Job::Product, "ffn_up"),
+        case(routed(gguf, [32, 32], [1024, 256], [4, 8])).bench().tunes(Job::Tiles, "ffn_up_tiled"),
+    ];
+    all.into_iter().map(case).chain(timed.map(|variant| case(variant).bench())).chain(tuned).collect()
 }

@@ -1,10 +1,12 @@
 //! How a workgroup's lanes share rows, columns and what they read: the choice between parts of one interface.
 
-use crate::gpu::{Gpu, Part, Program, Storage};
+use crate::gpu::{Caps, Gpu, Part, Program, Storage};
 use crate::wgsl;
+use std::fmt;
 
 const SUM_SHARED: Part = wgsl!("parts/sum_shared.wgsl");
 const SUM_SUBGROUP: Part = wgsl!("parts/sum_subgroup.wgsl", Subgroups);
+const SUM_SHUFFLE: Part = wgsl!("parts/sum_shuffle.wgsl", Subgroups);
 const SUM_LANE: Part = wgsl!("parts/sum_lane.wgsl", Subgroups);
 const SUM_ALONE: Part = wgsl!("parts/sum_alone.wgsl");
 const X_EACH: Part = wgsl!("parts/x_each.wgsl");
@@ -28,10 +30,23 @@ pub struct Lanes {
     sum: Part,
 }
 
+/// Kinds of work whose lanes may be chosen by measuring (`tune`), what a decoded token needs first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Job {
+    /// A product with few rows of x.
+    Product,
+    /// Attention, whose lanes share a row's past.
+    Attention,
+    /// A product with many rows, in tiles: a lane has whole rows of the weight.
+    Tiles,
+}
+
 impl Lanes {
     const SHARED: Self = Self { workgroup: 64, columns: 64, shares: false, sum: SUM_SHARED };
     const SUBGROUP: Self = Self { workgroup: 64, columns: 64, shares: false, sum: SUM_SUBGROUP };
+    const SHUFFLE: Self = Self { workgroup: 64, columns: 8, shares: false, sum: SUM_SHUFFLE };
     const EIGHT: Self = Self { workgroup: 8, columns: 1, shares: true, sum: SUM_LANE };
+    const TILED: Self = Self { workgroup: 32, columns: 1, shares: false, sum: SUM_ALONE };
 
     /// Where barriers cost far more than reading does: a browser's software adapter.
     const ALONE: Self = Self { workgroup: 4, columns: 1, shares: false, sum: SUM_ALONE };
@@ -45,26 +60,87 @@ impl Lanes {
     pub const ALL: [Self; 3] = [Self::SHARED, Self::SUBGROUP, Self::EIGHT];
 
     /// Those of products, which sum over columns only.
-    pub const PRODUCTS: [Self; 4] = [Self::SHARED, Self::SUBGROUP, Self::EIGHT, Self::ALONE];
+    pub const PRODUCTS: [Self; 5] = [Self::SHARED, Self::SUBGROUP, Self::SHUFFLE, Self::EIGHT, Self::ALONE];
 
+    /// Those of products of many rows.
+    pub const TILES: [Self; 3] = [Self::TILED, Self::EIGHT, Self::ALONE];
+
+    /// For what is not a [`Job`].
     pub fn of(gpu: &Gpu) -> Self {
-        match gpu.caps() {
+        Self::plain(gpu.caps())
+    }
+
+    fn plain(caps: &Caps) -> Self {
+        match caps {
             caps if caps.images => Self::EIGHT,
             caps if caps.subgroups => Self::SUBGROUP,
             _ => Self::SHARED,
         }
     }
 
-    /// For products.
-    pub fn of_product(gpu: &Gpu) -> Self {
-        let caps = gpu.caps();
-        if caps.images || caps.barriers { Self::of(gpu) } else { Self::ALONE }
+    /// For a product of few rows by the kernel of this name.
+    pub fn of_product(gpu: &Gpu, kernel: &str) -> Self {
+        Self::chosen(gpu, Job::Product, kernel)
+    }
+
+    /// For a product of many rows by the kernel of this name.
+    pub fn of_tiles(gpu: &Gpu, kernel: &str) -> Self {
+        Self::chosen(gpu, Job::Tiles, kernel)
     }
 
     /// For attention over latents of so many numbers.
     pub fn of_attention(gpu: &Gpu, latent: usize) -> Self {
-        let caps = gpu.caps();
-        if caps.images || caps.barriers || !Self::FOUR.hold(latent) { Self::of(gpu) } else { Self::FOUR }
+        let lanes = Self::chosen(gpu, Job::Attention, "mla_attention");
+        if lanes.hold(latent) { lanes } else { Self::of(gpu) }
+    }
+
+    /// What was measured to be best, or the usual.
+    fn chosen(gpu: &Gpu, job: Job, kernel: &str) -> Self {
+        let chosen = gpu.choice(kernel);
+        let is_chosen = |lanes: &Self| chosen.as_ref().is_some_and(|name| *name == lanes.to_string());
+        Self::candidates(job, gpu.caps()).into_iter().find(is_chosen).unwrap_or_else(|| Self::usual(job, gpu.caps()))
+    }
+
+    /// What is good where nothing was measured.
+    fn usual(job: Job, caps: &Caps) -> Self {
+        match job {
+            _ if caps.images => Self::EIGHT,
+            Job::Product | Job::Tiles if !caps.barriers => Self::ALONE,
+            Job::Attention if !caps.barriers => Self::FOUR,
+            Job::Tiles => Self::TILED,
+            Job::Product | Job::Attention => Self::plain(caps),
+        }
+    }
+
+    /// All that may be best on such a device, the usual first.
+    pub fn candidates(job: Job, caps: &Caps) -> Vec<Self> {
+        let usual = Self::usual(job, caps);
+        // Where weights lie in images, lanes share them in one way.
+        if caps.images {
+            return vec![usual];
+        }
+        let of = |lanes: Self, workgroup: u32, columns: u32| Self { workgroup, columns, ..lanes };
+        let others = match job {
+            Job::Product => {
+                let shuffled = [8, 16, 32].into_iter().filter(|&columns| caps.subgroups && columns <= caps.subgroup_min);
+                let shuffled = shuffled.map(|columns| of(Self::SHUFFLE, 64, columns));
+                let shared = [64, 16, 4].into_iter().filter(|_| caps.barriers).map(|columns| of(Self::SHARED, 64, columns));
+                let alone = [4, 16].into_iter().filter(|_| caps.is_cpu).map(|workgroup| of(Self::ALONE, workgroup, 1));
+                shuffled.chain(shared).chain(alone).collect::<Vec<_>>()
+            }
+            Job::Tiles => {
+                let least = if caps.is_cpu { 4 } else { 16 };
+                [4, 8, 16, 32, 64].into_iter().filter(|&lanes| lanes >= least).map(|lanes| of(Self::TILED, lanes, 1)).collect()
+            }
+            Job::Attention => {
+                let wide = |lanes: Self| [32, 64, 128].map(|workgroup| of(lanes, workgroup, workgroup));
+                let subgroups = wide(Self::SUBGROUP).into_iter().filter(|_| caps.subgroups && caps.barriers);
+                let shared = wide(Self::SHARED).into_iter().filter(|_| caps.barriers);
+                subgroups.chain(shared).chain(caps.is_cpu.then_some(Self::FOUR)).collect()
+            }
+        };
+        let name = usual.to_string();
+        std::iter::once(usual).chain(others.into_iter().filter(|lanes| lanes.to_string() != name)).collect()
     }
 
     /// Whether they can hold the sums of so many latent numbers: four lanes of few.
@@ -95,11 +171,6 @@ impl Lanes {
         if self.shares { 2 } else { 8 }
     }
 
-    /// Lanes of a workgroup in which each lane owns whole rows.
-    pub fn row_lanes(self) -> usize {
-        self.workgroup.min(32) as usize
-    }
-
     /// Adds sums and maxima over the lanes.
     pub fn apply(self, program: Program) -> Program {
         program.with(self.sum).set("WORKGROUP_SIZE", self.workgroup).set("COL_LANES", self.columns)
@@ -117,5 +188,18 @@ impl Lanes {
             None => program.with(NORM_NONE),
             Some(storage) => program.with(if self.shares { NORM_SHARED } else { NORM_EACH }).quads_at(GAIN_BINDING, "gain", storage),
         }
+    }
+}
+
+impl fmt::Display for Lanes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = match self.sum {
+            sum if sum == SUM_SHARED => ", summed in workgroup memory",
+            sum if sum == SUM_SUBGROUP => ", summed by subgroup",
+            sum if sum == SUM_SHUFFLE => ", summed by shuffles",
+            sum if sum == SUM_LANE => ", sharing what they read",
+            _ => "",
+        };
+        write!(f, "{} lanes, {} a row{way}", self.workgroup, self.columns)
     }
 }

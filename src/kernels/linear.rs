@@ -3,7 +3,7 @@
 use super::case::{Case, F32_SUMS, Rng, Stage, UNTOUCHED, dot};
 use super::lanes::GAIN_BINDING;
 use super::weight::{bind_weight, every_format, every_format_of_parts, with_weight};
-use super::{Lanes, Rows, TILE, Weight, rms_norm};
+use super::{Job, Lanes, Rows, TILE, Weight, rms_norm};
 use crate::checkpoint::{Scale, WeightFormat};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Storage, Tensor};
 use crate::{params, wgsl};
@@ -132,12 +132,9 @@ fn matvec(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
 }
 
 fn matmul(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
-    let program = Program::new("matmul", Params::FIELDS, [MATMUL, TILE_DOTS]).set("WORKGROUP_SIZE", lanes.row_lanes() as u32);
+    let program = Program::new("matmul", Params::FIELDS, [MATMUL, TILE_DOTS]).set("WORKGROUP_SIZE", lanes.workgroup);
     with_weight(lanes.with_x(ends.apply(program)), format, lanes.storage())
 }
-
-/// Lanes that differ in products of many rows.
-pub(super) const MANY_LANES: [Lanes; 3] = [Lanes::PRODUCTS[0], Lanes::PRODUCTS[2], Lanes::PRODUCTS[3]];
 
 pub(super) fn programs() -> Vec<Program> {
     let mut all = vec![];
@@ -155,7 +152,7 @@ pub(super) fn programs() -> Vec<Program> {
             all.push(matvec(lanes, WeightFormat::Bf16, ends));
         }
     }
-    for lanes in MANY_LANES {
+    for lanes in Lanes::TILES {
         let plain = Ends::plain(lanes.storage());
         all.extend(every_format().into_iter().map(|format| matmul(lanes, format, plain)));
         for i in 1..8 {
@@ -202,7 +199,7 @@ impl Kernel for Linear<'_> {
             mapped: self.columns.is_some(),
             base: self.base.map(|base| base.storage),
         };
-        let lanes = Lanes::of_product(gpu);
+        let lanes = if self.rows.few { Lanes::of_product(gpu, "matvec") } else { Lanes::of_tiles(gpu, "matmul") };
         let launch = |slab: &super::Slab| {
             // A slab of a headed weight holds whole heads.
             let heads = if self.heads > 1 { slab.rows / head_rows } else { 1 };
@@ -225,7 +222,7 @@ impl Kernel for Linear<'_> {
                 Launch::new(program, params).read(self.x).write(self.y).grid(rows.div_ceil(lanes.rows()), tokens, heads)
             } else {
                 let program = matmul(lanes, self.weight.format, ends);
-                let grid = (rows.div_ceil(4 * lanes.row_lanes()), tokens.div_ceil(TILE), heads);
+                let grid = (rows.div_ceil(4 * lanes.workgroup as usize), tokens.div_ceil(TILE), heads);
                 Launch::new(program, params).read(self.x).write(self.y).uniform(&self.rows.step).grid(grid.0, grid.1, grid.2)
             };
             let launch = Norm::bind(self.norm, bind_base(bind_weight(launch, slab), self.base));
@@ -384,5 +381,10 @@ pub(super) fn cases() -> Vec<Case> {
         Variant::of(q8, 128, 128, 2048, 2048),
         Variant::of(Bf16, 128, 128, 2048, 2048),
     ];
-    all.into_iter().map(Variant::case).chain(timed.map(|variant| variant.case().bench())).collect()
+    let timed = timed.map(|variant| variant.case().bench());
+    let tuned = [
+        Variant::of(gguf, 1, 1, 2048, 2048).case().bench().tunes(Job::Product, "matvec"),
+        Variant::of(gguf, 64, 64, 2048, 512).case().bench().tunes(Job::Tiles, "matmul"),
+    ];
+    all.into_iter().map(Variant::case).chain(timed).chain(tuned).collect()
 }

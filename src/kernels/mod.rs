@@ -20,6 +20,7 @@ mod rms_norm;
 mod sample;
 mod self_test;
 mod top_candidates;
+mod tune;
 mod weight;
 
 pub use case::{Case, Check, Output, Prepared, UNTOUCHED};
@@ -27,7 +28,7 @@ pub use copy::Copy;
 pub use embed::Embed;
 pub use ffn_down::FfnDown;
 pub use ffn_up::{FfnUp, Slots};
-pub use lanes::Lanes;
+pub use lanes::{Job, Lanes};
 pub use latent_cache::{CacheFormat, LatentCache};
 pub use linear::{Linear, Norm};
 pub use mla_attention::MlaAttention;
@@ -40,6 +41,7 @@ pub use rms_norm::RmsNorm;
 pub use sample::{SAMPLING_WORDS, Sample};
 pub use self_test::{TurnedOff, open_tested, self_test};
 pub use top_candidates::{CANDIDATES, NO_CANDIDATE, TopCandidates};
+pub use tune::{Tuned, Tuner};
 pub use weight::{BLOCK_COLS, Slab, Weight, WeightWriter, every_format};
 
 use crate::gpu::{Launch, Part, Program, Tensor};

@@ -19,8 +19,12 @@ fn models_are_opened_cancelled_and_unloaded() {
         |job: &Job| if let Job::Open { ticket, options, cancel } = job { Some((*ticket, options.clone(), cancel.clone())) } else { None };
     let (ticket, options, cancel) = desk.script.take(open).unwrap();
     assert_eq!((options.model, desk.app.opening.as_ref().unwrap().name.as_str()), (Some(path.clone()), "DeepSeek-V2-Lite-Chat"));
+    desk.script.report(Report::Measuring { ticket, done: 2, total: 5 });
+    desk.wait(10);
+    assert_eq!(desk.app.opening.as_ref().unwrap().measuring, Some((2, 5)));
     desk.script.report(Report::Loading { ticket, progress: fathom::model::LoadProgress { done_bytes: 3, total_bytes: 9 } });
     desk.wait(10);
+    assert_eq!(desk.app.opening.as_ref().unwrap().measuring, None);
     assert_eq!(desk.app.opening.as_ref().unwrap().progress.unwrap().done_bytes, 3);
     assert!(desk.app.model.is_some(), "the old one stays until then");
     desk.app.apply(Command::CancelOpening);

@@ -14,7 +14,7 @@ pub fn button(ui: &mut Ui, app: &App, view: &mut View) {
     let texts = view.texts;
     let palette = theme::palette(ui);
     if let Some(opening) = &app.opening {
-        let far = if opening.download.is_some() { downloaded(texts, opening) } else { texts.loading.fill(&[&opening.name]) };
+        let far = before_loading(texts, opening).unwrap_or_else(|| texts.loading.fill(&[&opening.name]));
         const BAR: f32 = 96.0;
         let beside = BAR + theme::CONTROL_HEIGHT + 2.0 * ui.spacing().item_spacing.x;
         ui.scope(|ui| {
@@ -43,14 +43,19 @@ fn share(opening: &Opening) -> f32 {
     if let Some((done, total)) = opening.download {
         return total.map_or(0.0, |total| done as f32 / total.max(1) as f32);
     }
+    if let Some((done, total)) = opening.measuring {
+        return done as f32 / total.max(1) as f32;
+    }
     opening.progress.as_ref().map_or(0.0, |progress| progress.done_bytes as f32 / progress.total_bytes.max(1) as f32)
 }
 
-/// How far the download of a model is.
-pub fn downloaded(texts: &Texts, opening: &Opening) -> String {
-    match opening.download.unwrap_or_default() {
-        (done, Some(total)) => texts.downloading.fill(&[&widgets::bytes(done), &widgets::bytes(total)]),
-        (done, None) => texts.downloading_unknown.fill(&[&widgets::bytes(done)]),
+/// What comes before loading and takes its time: how far the download is, or that the device is being measured.
+pub fn before_loading(texts: &Texts, opening: &Opening) -> Option<String> {
+    match (opening.download, opening.measuring) {
+        (Some((done, Some(total))), _) => Some(texts.downloading.fill(&[&widgets::bytes(done), &widgets::bytes(total)])),
+        (Some((done, None)), _) => Some(texts.downloading_unknown.fill(&[&widgets::bytes(done)])),
+        (None, Some(_)) => Some(texts.measuring_device.to_owned()),
+        (None, None) => None,
     }
 }
 
@@ -120,11 +125,10 @@ fn loading(ui: &mut Ui, view: &mut View, opening: &Opening) {
         ui.horizontal(|ui| {
             ui.vertical(|ui| {
                 ui.label(texts.loading.fill(&[&opening.name]));
-                let far = match &opening.progress {
-                    _ if opening.download.is_some() => downloaded(texts, opening),
+                let far = before_loading(texts, opening).unwrap_or_else(|| match &opening.progress {
                     Some(progress) => texts.memory_of.fill(&[&widgets::bytes(progress.done_bytes), &widgets::bytes(progress.total_bytes)]),
                     None => texts.opening_device.to_owned(),
-                };
+                });
                 ui.label(RichText::new(far).font(theme::tiny()).color(palette.text_weak));
                 widgets::bar(ui, (ui.available_width() - 110.0).max(40.0), share(opening), palette.accent, texts.load_progress);
             });

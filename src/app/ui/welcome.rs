@@ -34,8 +34,7 @@ fn greeting(ui: &mut Ui, app: &App, view: &mut View) {
         ui.label(RichText::new(texts.welcome).font(theme::strong(theme::TITLE)).color(palette.text));
         ui.add_space(theme::TINY);
         let line = match (&app.model, &app.opening) {
-            (_, Some(opening)) if opening.download.is_some() => super::models::downloaded(texts, opening),
-            (_, Some(opening)) => texts.loading.fill(&[&opening.name]),
+            (_, Some(opening)) => super::models::before_loading(texts, opening).unwrap_or_else(|| texts.loading.fill(&[&opening.name])),
             (Some(model), None) => texts.answers_here.fill(&[&model.name]),
             (None, None) => texts.no_model.to_owned(),
         };

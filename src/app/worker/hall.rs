@@ -138,6 +138,7 @@ impl<'a, B: Backend> Hall<'a, B> {
     async fn open_now(&self, ticket: Ticket, device: Option<Device>, options: OpenOptions) -> Result<B, EngineError> {
         let on_event = &mut |event: OpenEvent| match event {
             OpenEvent::TurnedOff(what) => (self.tell)(Report::TurnedOff { ticket, what: what.to_string() }),
+            OpenEvent::Tune { done, total } => (self.tell)(Report::Measuring { ticket, done, total }),
             OpenEvent::Device(_) => {}
             OpenEvent::Load(progress) => (self.tell)(Report::Loading { ticket, progress }),
         };

@@ -123,6 +123,12 @@ pub enum Report {
         ticket: Ticket,
         what: String,
     },
+    /// On first use of a device, before loading: so many of the ways in which kernels can work are measured.
+    Measuring {
+        ticket: Ticket,
+        done: usize,
+        total: usize,
+    },
     Loading {
         ticket: Ticket,
         progress: LoadProgress,

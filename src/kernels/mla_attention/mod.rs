@@ -3,7 +3,7 @@
 use super::case::{Case, Check, Rng, Stage, dot};
 use super::latent_cache::{CacheFormat, LatentCache, with_entries};
 use super::linear::{Linear, STATS_BINDING};
-use super::{BLOCK_COLS, BatchRow, Lanes, PAGE, Rows, bind_batch, with_batch};
+use super::{BLOCK_COLS, BatchRow, Job, Lanes, PAGE, Rows, bind_batch, with_batch};
 use crate::checkpoint::WeightFormat;
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
@@ -295,5 +295,6 @@ pub(super) fn cases() -> Vec<Case> {
         timed(Variant::grouped(9, 3, 64)),
         Variant { lengths: &[8192], ..lite },
     ];
-    all.into_iter().map(case).chain(timed.map(|variant| case(variant).bench())).collect()
+    let tuned = case(Variant { heads: 32, ..lite }).bench().tunes(Job::Attention, "mla_attention");
+    all.into_iter().map(case).chain(timed.map(|variant| case(variant).bench())).chain([tuned]).collect()
 }
