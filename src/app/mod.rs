@@ -54,14 +54,21 @@ pub struct Opening {
     pub model: ModelRef,
     /// To show.
     pub name: String,
-    /// None while the device is being opened.
-    pub progress: Option<crate::model::LoadProgress>,
-    /// Bytes that are here and, where the server tells, of how many; in a tab, before loading.
-    pub download: Option<(u64, Option<u64>)>,
-    /// Of so many ways in which kernels can work so many are measured; on first use of a device, before loading.
-    pub measuring: Option<(usize, usize)>,
+    pub stage: Stage,
     ticket: Ticket,
     cancel: Cancel,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Stage {
+    /// The device is being opened.
+    Device,
+    /// Bytes that are here and, where the server tells, of how many; in a tab.
+    Download(u64, Option<u64>),
+    /// So many of so many ways in which kernels can work are measured; on first use of a device.
+    Measuring(usize, usize),
+    Loading(crate::model::LoadProgress),
 }
 
 /// A search in all chats.

@@ -7,7 +7,7 @@ use super::ids::{ChatId, MessageId};
 use super::settings::{ModelRef, Preset, Settings};
 use super::store::Change;
 use super::worker::Job;
-use super::{App, Deleted, Opening, Search, Undo};
+use super::{App, Deleted, Opening, Search, Stage, Undo};
 use crate::engine::{Cancel, OpenOptions};
 use crate::gpu::GpuOptions;
 use crate::text::Role;
@@ -477,7 +477,7 @@ impl App {
             ModelRef::Path(path) => super::library::model_name(path),
         };
         let options = self.settings.open(&model, &self.launch);
-        self.opening = Some(Opening { model, name, progress: None, download: None, measuring: None, ticket, cancel: cancel.clone() });
+        self.opening = Some(Opening { model, name, stage: Stage::Device, ticket, cancel: cancel.clone() });
         self.worker.send(Job::Open { ticket, options, cancel });
     }
 

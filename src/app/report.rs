@@ -4,7 +4,7 @@ use super::answer::{ROOM_TOKENS, TooLong, lineage};
 use super::chat::MessageState;
 use super::ids::{ChatId, MessageId};
 use super::worker::{Job, ModelInfo, Report, Ticket};
-use super::{App, Notice, Phase, answer};
+use super::{App, Notice, Phase, Stage, answer};
 use crate::engine::{Event, StopReason};
 use crate::text::Role;
 
@@ -49,21 +49,17 @@ impl App {
         }
     }
 
+    fn opening_is_at(&mut self, ticket: Ticket, stage: Stage) {
+        if let Some(opening) = self.opening.as_mut().filter(|opening| opening.ticket == ticket) {
+            opening.stage = stage;
+        }
+    }
+
     fn report(&mut self, report: Report) {
         match report {
             Report::TurnedOff { what, .. } => self.notify(Notice::TurnedOff { what }),
-            Report::Loading { ticket, progress } => {
-                if let Some(opening) = self.opening.as_mut().filter(|opening| opening.ticket == ticket) {
-                    opening.download = None;
-                    opening.measuring = None;
-                    opening.progress = Some(progress);
-                }
-            }
-            Report::Measuring { ticket, done, total } => {
-                if let Some(opening) = self.opening.as_mut().filter(|opening| opening.ticket == ticket) {
-                    opening.measuring = Some((done, total));
-                }
-            }
+            Report::Measuring { ticket, done, total } => self.opening_is_at(ticket, Stage::Measuring(done, total)),
+            Report::Loading { ticket, progress } => self.opening_is_at(ticket, Stage::Loading(progress)),
             Report::Opened { ticket, model } => self.opened(ticket, *model),
             Report::OpenFailed { ticket, reason, kept } => self.open_failed(ticket, Some(reason), kept),
             Report::OpenCancelled { ticket, kept } => self.open_failed(ticket, None, kept),
@@ -129,11 +125,7 @@ impl App {
                     }
                 }
             }
-            Report::Downloading { ticket, done_bytes, total_bytes } => {
-                if let Some(opening) = self.opening.as_mut().filter(|opening| opening.ticket == ticket) {
-                    opening.download = Some((done_bytes, total_bytes));
-                }
-            }
+            Report::Downloading { ticket, done_bytes, total_bytes } => self.opening_is_at(ticket, Stage::Download(done_bytes, total_bytes)),
             Report::Space { space, .. } => self.library.space = Some(space),
             // What is stored is told by a scan.
             Report::Added { .. } => {}

@@ -1,7 +1,6 @@
 //! `fathom bench kernels`: GPU time of every kernel's cases, beside what the device can do at best.
 
 use std::io::Write;
-use std::time::Instant;
 
 use anyhow::bail;
 use fathom::gpu::{Gpu, Recording, StepPlan};
@@ -68,16 +67,7 @@ pub async fn run(args: BenchKernelsArgs, device: &DeviceArgs) -> anyhow::Result<
 async fn median_secs(gpu: &Gpu, recording: &Recording, runs: usize) -> anyhow::Result<f64> {
     let mut all = vec![];
     for _ in 0..=runs {
-        let since = Instant::now();
-        let secs = match gpu.profile(recording).await? {
-            Some(timings) => timings.iter().map(|timing| timing.secs).sum(),
-            None => {
-                recording.replay(gpu);
-                gpu.settle().await?;
-                since.elapsed().as_secs_f64()
-            }
-        };
-        all.push(secs);
+        all.push(gpu.replay_secs(recording).await?);
     }
     Ok(super::bench::median(&mut all[1..]))
 }

@@ -15,7 +15,7 @@ use std::ops::Range;
 pub use disk::{Source, is_dir, is_file, list};
 #[cfg(target_arch = "wasm32")]
 pub use tab::{Source, is_dir, is_file, list, mount, mounted, unmount};
-pub use write::write_whole;
+pub use write::{write_in_folder, write_whole};
 
 /// Bytes that can be read at any place.
 pub trait ReadAt {

@@ -21,6 +21,17 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), String> {
     written.map_err(failed)
 }
 
+/// As [`write_whole`], in a folder that is made if there is none.
+///
+/// # Errors
+/// As there.
+pub fn write_in_folder(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    write_whole(path, bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! Compiled programs: each once, many side by side, and kept between runs where the driver can.
 
 use super::{Gpu, Program, lock};
-use crate::files::write_whole;
+use crate::files::write_in_folder;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -115,10 +115,7 @@ impl Gpu {
             return Ok(());
         }
         let Some(data) = kept.cache.get_data() else { return Ok(()) };
-        if let Some(dir) = kept.path.parent() {
-            std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        }
-        write_whole(&kept.path, &[&hash_of(&data).to_le_bytes()[..], &data].concat())
+        write_in_folder(&kept.path, &[&hash_of(&data).to_le_bytes()[..], &data].concat())
     }
 }
 

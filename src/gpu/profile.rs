@@ -4,6 +4,7 @@ use super::{Gpu, GpuError, Recording};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use web_time::Instant;
 
 /// What one dispatch of a recording took.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,17 @@ impl Gpu {
         let mut times: Vec<KernelTime> = kernels.into_values().collect();
         times.sort_by(|a, b| b.secs.total_cmp(&a.secs));
         Ok(Some(times))
+    }
+
+    /// Seconds of GPU time that a replay takes; where the device has no timestamp queries, by the clock and with submitting.
+    pub async fn replay_secs(&self, recording: &Recording) -> Result<f64, GpuError> {
+        if let Some(timings) = self.profile(recording).await? {
+            return Ok(timings.iter().map(|timing| timing.secs).sum());
+        }
+        let since = Instant::now();
+        recording.replay(self);
+        self.settle().await?;
+        Ok(since.elapsed().as_secs_f64())
     }
 
     /// Replays a recording with a pass a dispatch, each between two timestamps.

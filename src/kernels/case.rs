@@ -78,6 +78,22 @@ impl Case {
     }
 }
 
+impl Prepared {
+    /// Replays it and compares its outputs; gives the largest NMSE, or what differs first.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub(super) async fn check(&self, gpu: &Gpu) -> Result<Result<f64, String>, GpuError> {
+        self.recording.replay(gpu);
+        let mut worst = Ok(0.0);
+        for output in &self.outputs {
+            let found = output.compare(&output.read(gpu).await?);
+            worst = worst.and_then(|worst: f64| found.map(|nmse| nmse.max(worst)));
+        }
+        Ok(worst)
+    }
+}
+
 impl Output {
     /// What the device holds now.
     ///

@@ -19,7 +19,7 @@ const NORM_SHARED: Part = wgsl!("parts/norm_shared.wgsl");
 pub(super) const GAIN_BINDING: u32 = 15;
 
 /// How lanes divide rows and bring their sums together.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lanes {
     pub workgroup: u32,
     /// Lanes that share a row.
@@ -96,9 +96,8 @@ impl Lanes {
 
     /// What was measured to be best, or the usual.
     fn chosen(gpu: &Gpu, job: Job, kernel: &str) -> Self {
-        let chosen = gpu.choice(kernel);
-        let is_chosen = |lanes: &Self| chosen.as_ref().is_some_and(|name| *name == lanes.to_string());
-        Self::candidates(job, gpu.caps()).into_iter().find(is_chosen).unwrap_or_else(|| Self::usual(job, gpu.caps()))
+        let named = |name: String| Self::candidates(job, gpu.caps()).into_iter().find(|lanes| lanes.to_string() == name);
+        gpu.choice(kernel).and_then(named).unwrap_or_else(|| Self::usual(job, gpu.caps()))
     }
 
     /// What is good where nothing was measured.
@@ -139,8 +138,7 @@ impl Lanes {
                 subgroups.chain(shared).chain(caps.is_cpu.then_some(Self::FOUR)).collect()
             }
         };
-        let name = usual.to_string();
-        std::iter::once(usual).chain(others.into_iter().filter(|lanes| lanes.to_string() != name)).collect()
+        std::iter::once(usual).chain(others.into_iter().filter(|lanes| *lanes != usual)).collect()
     }
 
     /// Whether they can hold the sums of so many latent numbers: four lanes of few.

@@ -11,14 +11,8 @@ use crate::gpu::{Feature, Gpu, GpuError, GpuOptions};
 pub async fn self_test(gpu: &Gpu) -> Result<Vec<(String, Result<f64, String>)>, GpuError> {
     let mut results = vec![];
     for case in SOURCES.iter().filter_map(|source| (source.cases)().into_iter().next()) {
-        let prepared = case.prepare(gpu)?;
-        prepared.recording.replay(gpu);
-        let mut worst = Ok(0.0);
-        for output in &prepared.outputs {
-            let found = output.compare(&output.read(gpu).await?);
-            worst = worst.and_then(|worst: f64| found.map(|nmse| nmse.max(worst)));
-        }
-        results.push((case.name, worst));
+        let checked = case.prepare(gpu)?.check(gpu).await?;
+        results.push((case.name, checked));
     }
     Ok(results)
 }

@@ -2,7 +2,7 @@
 //! took is kept in a file by adapter and driver, and the fastest is chosen where it is clearly faster than the usual.
 
 use super::{Case, Job, Lanes, SOURCES};
-use crate::files::write_whole;
+use crate::files::write_in_folder;
 use crate::gpu::{Caps, Gpu, GpuError, GpuOptions};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -86,12 +86,10 @@ impl Tuner {
     pub fn tuned(&self, caps: &Caps) -> Vec<Tuned> {
         let of = |(_, job, kernel)| {
             let names = names(job, caps);
-            let times = self.table.kernels.get(kernel);
-            let done = times.is_some_and(|times| names.iter().all(|name| times.contains_key(name)));
-            let time = |name: &String| times?.get(name).copied()?.filter(|secs| secs.is_finite() && *secs > 0.0);
-            let usual = time(&names[0]);
-            let fastest = names.iter().filter_map(|name| Some((name, time(name)?))).min_by(|a, b| a.1.total_cmp(&b.1));
-            let better = fastest.zip(usual).filter(|((_, secs), usual)| *secs < CLEARLY * usual);
+            let done = names.iter().all(|name| self.was_tried(kernel, name));
+            let secs = |name: &String| self.secs(kernel, name);
+            let fastest = names.iter().filter_map(|name| Some((name, secs(name)?))).min_by(|a, b| a.1.total_cmp(&b.1));
+            let better = fastest.zip(secs(&names[0])).filter(|((_, secs), usual)| *secs < CLEARLY * usual);
             let (lanes, gain) = better.map_or((&names[0], None), |((name, secs), usual)| (name, Some(usual / secs)));
             (names.len() > 1).then(|| Tuned { kernel, lanes: lanes.clone(), gain, done })
         };
@@ -121,7 +119,7 @@ impl Tuner {
             let mut tried = false;
             for name in names {
                 done += 1;
-                if self.table.kernels.get(*kernel).is_some_and(|times| times.contains_key(name)) {
+                if self.was_tried(kernel, name) {
                     continue;
                 }
                 if !proceed(done - 1, total) {
@@ -138,8 +136,7 @@ impl Tuner {
                 }
             }
             // A device that was idle is slow at first: what came first is measured once more.
-            let first = self.table.kernels.get(*kernel).and_then(|times| times.get(&names[0]).copied().flatten()).filter(|_| tried);
-            if let Some(first) = first {
+            if let Some(first) = self.secs(kernel, &names[0]).filter(|_| tried) {
                 let again = secs_of(gpu, case).await;
                 gpu.fault()?;
                 self.note(kernel, &names[0], Some(again.map_or(first, |secs| secs.min(first))));
@@ -149,12 +146,20 @@ impl Tuner {
         Ok(())
     }
 
+    fn was_tried(&self, kernel: &str, name: &str) -> bool {
+        self.table.kernels.get(kernel).is_some_and(|times| times.contains_key(name))
+    }
+
+    /// What it took, if it came back, and not as nonsense.
+    fn secs(&self, kernel: &str, name: &str) -> Option<f64> {
+        self.table.kernels.get(kernel)?.get(name).copied()?.filter(|secs| secs.is_finite() && *secs > 0.0)
+    }
+
     fn note(&mut self, kernel: &str, name: &str, secs: Option<f64>) {
         self.table.kernels.entry(kernel.to_string()).or_default().insert(name.to_string(), secs);
         // A folder that cannot be written costs the same time at the next start, no more.
-        let folder = self.path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        if let (Ok(()), Ok(text)) = (folder, serde_json::to_vec_pretty(&self.table)) {
-            let _ = write_whole(&self.path, &text);
+        if let Ok(text) = serde_json::to_vec_pretty(&self.table) {
+            let _ = write_in_folder(&self.path, &text);
         }
     }
 }
@@ -163,22 +168,10 @@ impl Tuner {
 async fn secs_of(gpu: &Gpu, case: &Case) -> Result<f64, String> {
     let words = |error: GpuError| error.to_string();
     let prepared = case.prepare(gpu).map_err(words)?;
-    prepared.recording.replay(gpu);
-    for output in &prepared.outputs {
-        output.compare(&output.read(gpu).await.map_err(words)?)?;
-    }
+    prepared.check(gpu).await.map_err(words)??;
     let (since, mut least) = (Instant::now(), f64::INFINITY);
     for _ in 0..RUNS {
-        let start = Instant::now();
-        let secs = match gpu.profile(&prepared.recording).await.map_err(words)? {
-            Some(timings) => timings.iter().map(|timing| timing.secs).sum(),
-            None => {
-                prepared.recording.replay(gpu);
-                gpu.settle().await.map_err(words)?;
-                start.elapsed().as_secs_f64()
-            }
-        };
-        least = least.min(secs);
+        least = least.min(gpu.replay_secs(&prepared.recording).await.map_err(words)?);
         if since.elapsed() > RUNS_PATIENCE {
             break;
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fathom::app::store::{Change, Store};
 use fathom::app::worker::{Job, ModelInfo, Report, Ticket};
-use fathom::app::{ChatSettings, Command, Fit, Language, MessageState, ModelHeader, ModelRef, Notice, Settings, Theme, Thinking};
+use fathom::app::{ChatSettings, Command, Fit, Language, MessageState, ModelHeader, ModelRef, Notice, Settings, Stage, Theme, Thinking};
 use fathom::engine::{Event, Stats, StopReason, TokenInside};
 use fathom::text::Role;
 
@@ -21,11 +21,11 @@ fn models_are_opened_cancelled_and_unloaded() {
     assert_eq!((options.model, desk.app.opening.as_ref().unwrap().name.as_str()), (Some(path.clone()), "DeepSeek-V2-Lite-Chat"));
     desk.script.report(Report::Measuring { ticket, done: 2, total: 5 });
     desk.wait(10);
-    assert_eq!(desk.app.opening.as_ref().unwrap().measuring, Some((2, 5)));
-    desk.script.report(Report::Loading { ticket, progress: fathom::model::LoadProgress { done_bytes: 3, total_bytes: 9 } });
+    assert_eq!(desk.app.opening.as_ref().unwrap().stage, Stage::Measuring(2, 5));
+    let progress = fathom::model::LoadProgress { done_bytes: 3, total_bytes: 9 };
+    desk.script.report(Report::Loading { ticket, progress });
     desk.wait(10);
-    assert_eq!(desk.app.opening.as_ref().unwrap().measuring, None);
-    assert_eq!(desk.app.opening.as_ref().unwrap().progress.unwrap().done_bytes, 3);
+    assert_eq!(desk.app.opening.as_ref().unwrap().stage, Stage::Loading(progress));
     assert!(desk.app.model.is_some(), "the old one stays until then");
     desk.app.apply(Command::CancelOpening);
     assert!(cancel.is_cancelled());

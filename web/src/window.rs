@@ -6,7 +6,7 @@ use std::rc::Rc;
 use eframe::{WebOptions, WebRunner, egui};
 use fathom::app::store::{MemoryStore, Store};
 use fathom::app::ui::{View, Window};
-use fathom::app::{App, Command, ModelRef, Notice, Phase, Places};
+use fathom::app::{App, Command, ModelRef, Notice, Phase, Places, Stage};
 use wasm_bindgen::prelude::*;
 
 use crate::client::Client;
@@ -84,8 +84,12 @@ impl Tab {
         let message =
             |message: &fathom::app::Message| serde_json::json!({ "role": message.role, "text": message.content, "state": message.state });
         let opening = app.opening.as_ref().map(|opening| {
-            let loaded = opening.progress.as_ref().map(|progress| (progress.done_bytes, progress.total_bytes));
-            serde_json::json!({ "name": opening.name, "downloaded": opening.download, "loaded": loaded })
+            let (downloaded, loaded) = match opening.stage {
+                Stage::Download(done, total) => (Some((done, total)), None),
+                Stage::Loading(progress) => (None, Some((progress.done_bytes, progress.total_bytes))),
+                Stage::Device | Stage::Measuring(..) => (None, None),
+            };
+            serde_json::json!({ "name": opening.name, "downloaded": downloaded, "loaded": loaded })
         });
         let phase = app.answering().map(|answering| match answering.phase {
             Phase::Waiting => "waiting",

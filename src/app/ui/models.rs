@@ -7,7 +7,7 @@ use super::dialogs::Ask;
 use super::widgets::{self, Look};
 use super::{View, icons, keys};
 use crate::app::i18n::Texts;
-use crate::app::{App, Command, Fit, ModelEntry, ModelHeader, ModelRef, Opening, theme};
+use crate::app::{App, Command, Fit, ModelEntry, ModelHeader, ModelRef, Opening, Stage, theme};
 
 /// The button in the bar above the chat: the running model, or how far the next one is.
 pub fn button(ui: &mut Ui, app: &App, view: &mut View) {
@@ -40,22 +40,22 @@ pub fn button(ui: &mut Ui, app: &App, view: &mut View) {
 }
 
 fn share(opening: &Opening) -> f32 {
-    if let Some((done, total)) = opening.download {
-        return total.map_or(0.0, |total| done as f32 / total.max(1) as f32);
-    }
-    if let Some((done, total)) = opening.measuring {
-        return done as f32 / total.max(1) as f32;
-    }
-    opening.progress.as_ref().map_or(0.0, |progress| progress.done_bytes as f32 / progress.total_bytes.max(1) as f32)
+    let (done, total) = match opening.stage {
+        Stage::Device | Stage::Download(_, None) => return 0.0,
+        Stage::Download(done, Some(total)) => (done, total),
+        Stage::Measuring(done, total) => (done as u64, total as u64),
+        Stage::Loading(progress) => (progress.done_bytes, progress.total_bytes),
+    };
+    done as f32 / total.max(1) as f32
 }
 
 /// What comes before loading and takes its time: how far the download is, or that the device is being measured.
 pub fn before_loading(texts: &Texts, opening: &Opening) -> Option<String> {
-    match (opening.download, opening.measuring) {
-        (Some((done, Some(total))), _) => Some(texts.downloading.fill(&[&widgets::bytes(done), &widgets::bytes(total)])),
-        (Some((done, None)), _) => Some(texts.downloading_unknown.fill(&[&widgets::bytes(done)])),
-        (None, Some(_)) => Some(texts.measuring_device.to_owned()),
-        (None, None) => None,
+    match opening.stage {
+        Stage::Download(done, Some(total)) => Some(texts.downloading.fill(&[&widgets::bytes(done), &widgets::bytes(total)])),
+        Stage::Download(done, None) => Some(texts.downloading_unknown.fill(&[&widgets::bytes(done)])),
+        Stage::Measuring(..) => Some(texts.measuring_device.to_owned()),
+        Stage::Device | Stage::Loading(_) => None,
     }
 }
 
@@ -125,9 +125,11 @@ fn loading(ui: &mut Ui, view: &mut View, opening: &Opening) {
         ui.horizontal(|ui| {
             ui.vertical(|ui| {
                 ui.label(texts.loading.fill(&[&opening.name]));
-                let far = before_loading(texts, opening).unwrap_or_else(|| match &opening.progress {
-                    Some(progress) => texts.memory_of.fill(&[&widgets::bytes(progress.done_bytes), &widgets::bytes(progress.total_bytes)]),
-                    None => texts.opening_device.to_owned(),
+                let far = before_loading(texts, opening).unwrap_or_else(|| match opening.stage {
+                    Stage::Loading(progress) => {
+                        texts.memory_of.fill(&[&widgets::bytes(progress.done_bytes), &widgets::bytes(progress.total_bytes)])
+                    }
+                    _ => texts.opening_device.to_owned(),
                 });
                 ui.label(RichText::new(far).font(theme::tiny()).color(palette.text_weak));
                 widgets::bar(ui, (ui.available_width() - 110.0).max(40.0), share(opening), palette.accent, texts.load_progress);

@@ -69,8 +69,13 @@ impl Tile {
         ["a", "b", "c", "d"][quad]
     }
 
+    /// A field of `Sums`.
+    fn sum(column: usize, head: usize) -> String {
+        format!("c{column}h{head}")
+    }
+
     fn sum_names(self, column: usize) -> impl Iterator<Item = String> {
-        (0..4 * self.heads).map(move |head| format!("c{column}h{head}"))
+        (0..4 * self.heads).map(move |head| Self::sum(column, head))
     }
 
     /// A number for every head of the workgroup.
@@ -271,7 +276,7 @@ impl Tile {
             text += &format!("    {{ let by = subgroupShuffle(shrink, {head}u);\n    let w = subgroupShuffle(share, {head}u);\n");
             for column in 0..self.columns {
                 let of = format!("{}{}.{}", if keys.hold_latents { "k" } else { "l" }, column / quads, Self::quad(column % quads));
-                let name = format!("c{column}h{head}");
+                let name = Self::sum(column, head);
                 let entries = ["front.a", "front.b", "back.a", "back.b"].iter().zip(COMPONENTS);
                 let sum = entries.fold(format!("(*s).{name} * by"), |sum, (entry, position)| {
                     format!("fma({entry}.{of}, vec4<f32>(w.{position}), {sum})")
