@@ -1,4 +1,5 @@
 // Groups the slots of all live rows by expert: a counting sort, and the list of tiles of eight slots for grouped products.
+// Every fourth tile of an expert also stands for a wide one, of up to thirty-two slots from its first on.
 //
 // One workgroup. Each lane owns every WORKGROUP_SIZE-th expert and goes through all slots, so slots keep their order.
 
@@ -10,7 +11,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> chosen: array<u32>;             // [rows, slots]
 @group(0) @binding(2) var<storage, read_write> order: array<u32>;        // [rows * slots]: slots by expert
-@group(0) @binding(3) var<storage, read_write> tiles: array<vec4<u32>>;  // [tiles]: expert, first in order, slots; none: 0 slots
+@group(0) @binding(3) var<storage, read_write> tiles: array<vec4<u32>>;  // [tiles]: expert, first in order, slots, and of wide tiles
 @group(0) @binding(4) var<uniform> step: vec4<u32>;                      // live rows first
 
 var<workgroup> begins: array<u32, MAX_EXPERTS>;
@@ -56,7 +57,8 @@ fn moe_sort(@builtin(local_invocation_index) lane: u32) {
             }
         }
         for (var t = 0u; t * 8u < count; t += 1u) {
-            tiles[tile_begins[e] + t] = vec4<u32>(e, begins[e] + t * 8u, min(8u, count - t * 8u), 0u);
+            let left = count - t * 8u;
+            tiles[tile_begins[e] + t] = vec4<u32>(e, begins[e] + t * 8u, min(8u, left), select(0u, min(32u, left), t % 4u == 0u));
         }
     }
     for (var t = tile_count + lane; t < arrayLength(&tiles); t += WORKGROUP_SIZE) {

@@ -149,6 +149,60 @@ fn every_choice_of_lanes() {
     }
 }
 
+/// Every case of many rows in matrices of every shape, where the adapter has any: Mesa 26's lavapipe does, Mesa 25.0's does not.
+#[test]
+fn every_case_in_cooperative_matrices() {
+    let Some(gpu) = open(&[Feature::Images]) else { return };
+    let shapes: Vec<Lanes> = Lanes::candidates(Job::Tiles, gpu.caps()).into_iter().filter(|lanes| lanes.coop.is_some()).collect();
+    if shapes.is_empty() {
+        eprintln!("skipped: {} has no cooperative matrices", gpu.caps());
+    }
+    let is_tiled = |case: &Case| ["matmul", "ffn_"].iter().any(|kernel| case.name.starts_with(kernel));
+    for lanes in shapes {
+        println!("{lanes}");
+        for (_, kernel) in cases().into_iter().filter_map(|case| case.tunes).filter(|(job, _)| *job == Job::Tiles) {
+            gpu.choose(kernel, Some(lanes.to_string()));
+        }
+        check_cases(&gpu, cases().into_iter().filter(|case| !case.bench && is_tiled(case)));
+    }
+}
+
+/// Rows whose numbers half precision cannot hold are scaled, and those beside them keep their bits.
+#[test]
+fn rows_keep_their_bits_beside_large_ones_in_matrices() {
+    let Some(gpu) = open(&[Feature::Images]) else { return };
+    let Some(lanes) = Lanes::candidates(Job::Tiles, gpu.caps()).into_iter().find(|lanes| lanes.coop.is_some()) else {
+        eprintln!("skipped: {} has no cooperative matrices", gpu.caps());
+        return;
+    };
+    gpu.choose("matmul", Some(lanes.to_string()));
+    const ROWS: usize = 16;
+    let (cols, out) = (96, 40);
+    let linear = weight(&gpu, out, cols);
+    let product = |size_of: &dyn Fn(usize) -> f32| -> Vec<f32> {
+        let x: Vec<f32> = numbers(2, ROWS * cols).into_iter().enumerate().map(|(i, v)| v * size_of(i / cols)).collect();
+        let (x, y) = (gpu.activation_of("x", &[ROWS, cols], &x).unwrap(), gpu.zeros("y", &[ROWS, out]).unwrap());
+        let rows = Batch::new(&gpu, 0, ROWS).rows;
+        let (merge, norm, bias, columns, base) = (None, None, None, None, None);
+        gpu.run(Linear { x: &x, merge, norm, weight: &linear, bias, columns, base, y: &y, heads: 1, exact: false, rows: &rows }).unwrap();
+        block_on(gpu.read(&y)).unwrap()
+    };
+    let plain = product(&|_| 1.0);
+    let beside = product(&|row| [1.0, 1048576.0, 1.0 / 1048576.0][row % 3]);
+    for row in 0..ROWS {
+        let of = |all: &[f32]| all[row * out..][..out].to_vec();
+        let (plain, beside) = (of(&plain), of(&beside));
+        match row % 3 {
+            0 => assert_eq!(plain, beside, "row {row}"),
+            other => {
+                let back = [1.0 / 1048576.0, 1048576.0][other - 1];
+                let off = plain.iter().zip(&beside).map(|(a, b)| (a - b * back).abs()).fold(0f32, f32::max);
+                assert!(off < 0.01, "row {row}: off by {off}");
+            }
+        }
+    }
+}
+
 #[test]
 fn bindings_are_those_of_the_shaders() {
     for disabled in [&[][..], &[Feature::Subgroups], &[Feature::Images], &[Feature::Subgroups, Feature::Barriers]] {
@@ -287,8 +341,20 @@ fn rows_do_not_depend_on_those_beside_them() {
             check_alone_and_beside("linear", gpu, |batch| {
                 let (x, base, y) = (batch.input(2, &[cols]), batch.input(5, &[out]), batch.zeros(&[out]));
                 let (rows, base) = (&batch.rows, Some(&base));
-                gpu.run(Linear { x: &x, merge: None, norm, weight: &linear, bias: None, columns: None, base, y: &y, heads: 1, rows })
-                    .unwrap();
+                gpu.run(Linear {
+                    x: &x,
+                    merge: None,
+                    norm,
+                    weight: &linear,
+                    bias: None,
+                    columns: None,
+                    base,
+                    y: &y,
+                    heads: 1,
+                    exact: false,
+                    rows,
+                })
+                .unwrap();
                 vec![y]
             });
         }

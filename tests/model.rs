@@ -5,7 +5,7 @@ mod support;
 
 use fathom::checkpoint::Checkpoint;
 use fathom::gpu::{Disabled, Feature, Gpu, GpuOptions};
-use fathom::kernels::CacheFormat;
+use fathom::kernels::{CacheFormat, Job, Lanes};
 use fathom::model::{Model, ModelError};
 use fathom::sampler::Sampling;
 use fathom::session::{Runtime, RuntimeOptions, Traced};
@@ -24,6 +24,17 @@ fn tiers() -> Vec<(&'static str, Gpu)> {
         ("buffers", open(Disabled(vec![Feature::Images]))),
         ("core", open(Disabled(vec![Feature::Subgroups, Feature::F16]))),
     ]
+}
+
+/// Products of many rows in cooperative matrices, where the adapter has any: Mesa 26's lavapipe does, Mesa 25.0's does not.
+fn in_matrices() -> Option<Gpu> {
+    let disabled = Disabled(vec![Feature::Images]);
+    let gpu = block_on(Gpu::open(&GpuOptions { disabled, ..Default::default() })).unwrap();
+    let lanes = Lanes::candidates(Job::Tiles, gpu.caps()).into_iter().find(|lanes| lanes.coop.is_some())?.to_string();
+    for kernel in ["matmul", "ffn_up_tiled", "ffn_down_tiled"] {
+        gpu.choose(kernel, Some(lanes.clone()));
+    }
+    Some(gpu)
 }
 
 fn load(gpu: &Gpu, dir: &Path) -> Arc<Model> {
@@ -97,24 +108,40 @@ fn golden_checkpoints_agree_on_every_tier_however_the_prompt_is_cut() {
 #[test]
 fn smaller_caches_stay_near_the_golden_logits() {
     let (_, gpu) = tiers().remove(0);
-    for (format, most) in [(CacheFormat::F16, 0.002), (CacheFormat::Q8, 0.05)] {
+    for (cache, most) in [(CacheFormat::F16, 0.002), (CacheFormat::Q8, 0.05)] {
         for name in golden::NAMES {
-            let dir = golden::dir(name);
-            let want = Golden::read(&dir);
-            let model = load(&gpu, &dir);
-            let mut runtime = Runtime::new(model.clone(), RuntimeOptions { cache: format, ..options(7) }).unwrap();
-            let mut session = runtime.session().unwrap();
-            let logits = block_on(runtime.logits(&mut session, &want.input_ids)).unwrap();
-            let vocab = model.config().vocab_size;
-            let off = |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            let mut rows: Vec<f32> = logits.chunks(vocab).zip(want.logits.chunks(vocab)).map(off).collect();
-            rows.sort_by(f32::total_cmp);
-            let (middle, worst) = (rows[rows.len() / 2], rows[rows.len() - 1]);
-            let largest = want.logits.iter().fold(0f32, |a, b| a.max(b.abs()));
-            println!("{name}, {format}: rows off by {middle} (the middle one) and {worst} (the worst) of logits up to {largest}");
-            assert!(middle <= most * largest, "{name}, {format}: the middle row is off by {middle} of logits up to {largest}");
+            stays_near(&gpu, name, &format!("{cache}"), RuntimeOptions { cache, ..options(7) }, most);
         }
     }
+}
+
+/// Logits of a prompt in one chunk of many rows, its weights and activations rounded to half precision.
+#[test]
+fn products_in_matrices_stay_near_the_golden_logits() {
+    let Some(gpu) = in_matrices() else {
+        eprintln!("skipped: the adapter has no cooperative matrices");
+        return;
+    };
+    for name in golden::NAMES {
+        stays_near(&gpu, name, "in matrices", options(64), 0.005);
+    }
+}
+
+fn stays_near(gpu: &Gpu, name: &str, what: &str, options: RuntimeOptions, most: f32) {
+    let dir = golden::dir(name);
+    let want = Golden::read(&dir);
+    let model = load(gpu, &dir);
+    let mut runtime = Runtime::new(model.clone(), options).unwrap();
+    let mut session = runtime.session().unwrap();
+    let logits = block_on(runtime.logits(&mut session, &want.input_ids)).unwrap();
+    let vocab = model.config().vocab_size;
+    let off = |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let mut rows: Vec<f32> = logits.chunks(vocab).zip(want.logits.chunks(vocab)).map(off).collect();
+    rows.sort_by(f32::total_cmp);
+    let (middle, worst) = (rows[rows.len() / 2], rows[rows.len() - 1]);
+    let largest = want.logits.iter().fold(0f32, |a, b| a.max(b.abs()));
+    println!("{name}, {what}: rows off by {middle} (the middle one) and {worst} (the worst) of logits up to {largest}");
+    assert!(middle <= most * largest, "{name}, {what}: the middle row is off by {middle} of logits up to {largest}");
 }
 
 #[test]

@@ -66,6 +66,10 @@ fn translate_to_every_backend() {
         words.map_err(|error| format!("SPIR-V: {error}"))?;
         let options = msl::Options { lang_version: (2, 4), ..Default::default() };
         msl::write_string(module, info, &options, &msl::PipelineOptions::default()).map_err(|error| format!("MSL: {error}"))?;
+        // wgpu has cooperative matrices on Vulkan and Metal only.
+        if program.needs(Needs::Coop) {
+            return Ok(());
+        }
         let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..Default::default() };
         let pipeline = hlsl::PipelineOptions::default();
         let mut text = String::new();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fathom::engine::{OpenOptions, user_cache_dir};
-use fathom::gpu::{Disabled, GpuOptions};
+use fathom::gpu::{Disabled, Feature, GpuOptions};
 use fathom::kernels::CacheFormat;
 use fathom::sampler::Sampling;
 
@@ -111,7 +111,7 @@ pub struct DeviceArgs {
     /// Graphics interface to go through
     #[arg(long, global = true)]
     pub backend: Option<Backend>,
-    /// Abilities not to use: subgroups, f16, coop, images, barriers
+    /// Abilities not to use: subgroups, f16, coop, images, barriers; generate and logits never use coop, which rounds
     #[arg(long, global = true, value_name = "LIST")]
     pub disable: Option<Disabled>,
     /// Tokens of prompt and answer together
@@ -173,7 +173,9 @@ impl DeviceArgs {
 
     /// With nothing rounded that need not be, unless asked for: for what is compared with other programs' numbers.
     pub fn exact(&self) -> Self {
-        Self { cache: self.cache.or(Some(CacheFormat::F32)), ..self.clone() }
+        let mut disable = self.disable.clone().unwrap_or_default();
+        disable.0.push(Feature::Coop);
+        Self { cache: self.cache.or(Some(CacheFormat::F32)), disable: Some(disable), ..self.clone() }
     }
 }
 

@@ -47,6 +47,32 @@ impl FromStr for Disabled {
     }
 }
 
+/// Matrices that a subgroup multiplies as a whole: both of one edge, their numbers in half or single precision, summed in single.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum CoopShape {
+    F32_8,
+    F16_8,
+    F16_16,
+}
+
+impl CoopShape {
+    pub const ALL: [Self; 3] = [Self::F32_8, Self::F16_8, Self::F16_16];
+
+    pub fn edge(self) -> u32 {
+        if self == Self::F16_16 { 16 } else { 8 }
+    }
+
+    pub fn is_f16(self) -> bool {
+        self != Self::F32_8
+    }
+}
+
+impl fmt::Display for CoopShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{0}×{0} {1}", self.edge(), if self.is_f16() { "f16" } else { "f32" })
+    }
+}
+
 /// Abilities and limits of one opened device.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Caps {
@@ -57,6 +83,8 @@ pub struct Caps {
     pub is_cpu: bool,
     pub subgroups: bool,
     pub f16: bool,
+    /// Cooperative matrices of these shapes.
+    pub coop: Vec<CoopShape>,
     /// Timestamp queries, for `bench kernels`.
     pub timestamps: bool,
     /// Nanoseconds of one timestamp tick.
@@ -79,7 +107,8 @@ pub struct Caps {
 impl Caps {
     /// `core`, or `core + subgroups + f16`, say.
     pub fn tier(&self) -> String {
-        let gains = [(self.subgroups, " + subgroups"), (self.f16, " + f16"), (self.images, " + images")];
+        let coop = !self.coop.is_empty();
+        let gains = [(self.subgroups, " + subgroups"), (self.f16, " + f16"), (coop, " + coop"), (self.images, " + images")];
         gains.iter().filter(|(has, _)| *has).fold("core".to_string(), |tier, (_, name)| tier + name)
     }
 }

@@ -13,7 +13,7 @@ mod program;
 mod recording;
 mod tensor;
 
-pub use caps::{Caps, Disabled, Feature};
+pub use caps::{Caps, CoopShape, Disabled, Feature};
 pub use error::GpuError;
 pub use memory::{Download, host_memory_bytes};
 pub use open::{AdapterSummary, GpuOptions, adapters};

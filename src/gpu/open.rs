@@ -1,6 +1,6 @@
 //! Choosing an adapter and opening it with the highest limits it gives.
 
-use super::{Caps, Disabled, Feature, Gpu, GpuError, Inner, lock, memory, pipelines, recording};
+use super::{Caps, CoopShape, Disabled, Feature, Gpu, GpuError, Inner, lock, memory, pipelines, recording};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -103,6 +103,23 @@ fn choose(found: Vec<wgpu::Adapter>, options: &GpuOptions) -> Result<wgpu::Adapt
     found.into_iter().nth(index).ok_or(GpuError::NoAdapter { backend })
 }
 
+/// The cooperative matrices that kernels know and the adapter has, if it may use them.
+fn coop_shapes(adapter: &wgpu::Adapter, features: wgpu::Features) -> Vec<CoopShape> {
+    let all = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SUBGROUP;
+    if !adapter.features().contains(all) || !features.contains(wgpu::Features::SUBGROUP) {
+        return vec![];
+    }
+    let found = adapter.cooperative_matrix_properties();
+    let has = |shape: &CoopShape| {
+        let number = if shape.is_f16() { wgpu::CooperativeScalarType::F16 } else { wgpu::CooperativeScalarType::F32 };
+        let is_square = |size: &wgpu::CooperativeMatrixProperties| [size.m_size, size.n_size, size.k_size] == [shape.edge(); 3];
+        let sums = wgpu::CooperativeScalarType::F32;
+        found.iter().any(|size| is_square(size) && size.ab_type == number && size.cr_type == sums)
+            && (!shape.is_f16() || features.contains(wgpu::Features::SHADER_F16))
+    };
+    CoopShape::ALL.into_iter().filter(has).collect()
+}
+
 /// The least and most lanes of a subgroup, where the device was asked for them.
 #[cfg(target_arch = "wasm32")]
 fn subgroup_sizes() -> Option<[u32; 2]> {
@@ -131,6 +148,7 @@ impl Gpu {
         }
         let features = adapter.features() & features;
         let limits = adapter.limits();
+        let mut coop = if allowed(Feature::Coop) { coop_shapes(&adapter, features) } else { vec![] };
 
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("fathom"),
@@ -139,8 +157,23 @@ impl Gpu {
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         };
+        let mut opened = None;
+        if !coop.is_empty() {
+            // SAFETY: cooperative matrices are used by a few kernels of our own, each compared with its twin on this very device before it
+            // is chosen; nothing of the feature's API comes from outside.
+            let experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+            let required_features = features | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            let descriptor = wgpu::DeviceDescriptor { required_features, experimental_features, ..descriptor.clone() };
+            opened = adapter.request_device(&descriptor).await.ok();
+        }
+        if opened.is_none() {
+            coop.clear();
+        }
         let refused = |error: wgpu::RequestDeviceError| GpuError::NoDevice { adapter: info.name.clone(), reason: error.to_string() };
-        let (device, queue) = adapter.request_device(&descriptor).await.map_err(refused)?;
+        let (device, queue) = match opened {
+            Some(opened) => opened,
+            None => adapter.request_device(&descriptor).await.map_err(refused)?,
+        };
 
         let fault = Arc::new(Mutex::new(None));
         let sticky = fault.clone();
@@ -175,6 +208,7 @@ impl Gpu {
             is_cpu,
             subgroups: subgroups.is_some(),
             f16: features.contains(wgpu::Features::SHADER_F16),
+            coop,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             timestamp_period_ns: queue.get_timestamp_period(),
             images: is_cpu

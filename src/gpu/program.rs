@@ -7,6 +7,8 @@ use super::{Gpu, IMAGE_WIDTH, Storage, Tensor};
 pub enum Needs {
     Subgroups,
     F16,
+    /// Cooperative matrices, an extension of wgpu's that no browser has.
+    Coop,
 }
 
 /// A piece of WGSL that programs are assembled from.
@@ -231,6 +233,9 @@ impl Program {
         let mut text = String::new();
         if self.needs(Needs::F16) {
             text += "enable f16; ";
+        }
+        if self.needs(Needs::Coop) {
+            text += "enable wgpu_cooperative_matrix; ";
         }
         // Browsers demand this line; naga refuses it (gfx-rs/wgpu#8202).
         if self.needs(Needs::Subgroups) && browser {

@@ -6,13 +6,14 @@ use super::linear::{TILE_DOTS, bind_base, with_base};
 use super::moe_combine::{self, MoeCombine};
 use super::moe_sort::{self, MoeSort, Routing};
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
-use super::{Job, Lanes, Rows, Weight};
+use super::{Job, Lanes, Rows, Weight, coop};
 use crate::checkpoint::{Scale, WeightFormat};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
 
 const BODY: Part = wgsl!("ffn_down.wgsl");
 const TILED: Part = wgsl!("ffn_down_tiled.wgsl");
+const COOP: Part = wgsl!("ffn_down_coop.wgsl");
 
 pub struct FfnDown<'a> {
     /// `[rows, top_k, width]`
@@ -51,13 +52,21 @@ fn few(lanes: Lanes, format: WeightFormat) -> Program {
 }
 
 fn many(lanes: Lanes, format: WeightFormat) -> Program {
-    let program = Program::new("ffn_down_tiled", TiledParams::FIELDS, [TILED, TILE_DOTS, TILE_SORTED]);
+    let program = match lanes.coop {
+        None => Program::new("ffn_down_tiled", TiledParams::FIELDS, [TILED, TILE_DOTS, TILE_SORTED]),
+        Some(shape) => coop::with_tile(Program::new("ffn_down_coop", TiledParams::FIELDS, [COOP, TILE_SORTED]), shape),
+    };
     let program = program.quads("x", lanes.storage()).puts("y", lanes.storage());
     with_weight(lanes.with_x(program.set("WORKGROUP_SIZE", lanes.workgroup)), format, lanes.storage())
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    let of = |format| Lanes::PRODUCTS.map(|lanes| few(lanes, format)).into_iter().chain(Lanes::TILES.map(|lanes| many(lanes, format)));
+    let of = |format| {
+        Lanes::PRODUCTS
+            .map(|lanes| few(lanes, format))
+            .into_iter()
+            .chain(Lanes::every_tiles().into_iter().map(move |lanes| many(lanes, format)))
+    };
     every_format_of_parts().into_iter().flat_map(of).collect()
 }
 
@@ -81,7 +90,7 @@ impl Kernel for FfnDown<'_> {
                     let lanes = Lanes::of_tiles(gpu, "ffn_down_tiled");
                     let launch = Launch::new(many(lanes, format), params).read(self.h).write(self.y);
                     let launch = launch.read_at(SLOT_BINDING, tiles).read_at(ORDER_BINDING, order);
-                    launch.grid(self.out.div_ceil(4 * lanes.workgroup as usize), super::tile_bound(count * slots, all_experts), 1)
+                    launch.grid(self.out.div_ceil(lanes.tile()[0]), super::tile_bound(count * slots, all_experts), 1)
                 }
                 Slots::Routed(chosen) => {
                     let params = Params { cols, rows, y_stride, slots: slots as u32, expert_begin, experts: experts_u32 };
@@ -160,7 +169,8 @@ fn case(variant: Variant) -> Case {
             run(&mut stage, &y, Slots::Sorted(&tiles, &order));
             y
         };
-        stage.expect("y", &y, &filled(&y, expected, out, stride), F32_SUMS);
+        let check = if rows.few { F32_SUMS } else { coop::check_of(gpu, "ffn_down_tiled", F32_SUMS, 2e-7) };
+        stage.expect("y", &y, &filled(&y, expected, out, stride), check);
         stage.finish()
     })
 }
@@ -199,7 +209,9 @@ fn chain(routing: Routing, [count, live]: [usize; 2], [hidden, width]: [usize; 2
         let (y_all, out) = (&results, hidden);
         stage.run(FfnDown { h: &h, weight: &down, weights: &weights, base: &base, scratch: &base, y: y_all, out, slots, rows: &rows });
         stage.run(MoeCombine { x: &results, weights: &weights, base: &base, y: &y, rows: &rows });
-        stage.expect("y", &y, &expected, Check::Nmse(1e-11, "f32 sums and exp"));
+        let exact = Check::Nmse(1e-11, "f32 sums and exp");
+        let check = coop::check_of(gpu, "ffn_down_tiled", coop::check_of(gpu, "ffn_up_tiled", exact, 1e-6), 1e-6);
+        stage.expect("y", &y, &expected, check);
         stage.finish()
     })
 }

@@ -4,13 +4,14 @@ use super::case::{Case, Check, Rng, Stage, UNTOUCHED, dot, filled};
 use super::linear::TILE_DOTS;
 use super::moe_sort::{self, Routing};
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
-use super::{Job, Lanes, Norm, Rows, TILE, Weight, rms_norm};
+use super::{Job, Lanes, Norm, Rows, Weight, coop, rms_norm};
 use crate::checkpoint::{Scale, WeightFormat};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Storage, Tensor};
 use crate::{params, wgsl};
 
 const BODY: Part = wgsl!("ffn_up.wgsl");
 const TILED: Part = wgsl!("ffn_up_tiled.wgsl");
+const COOP: Part = wgsl!("ffn_up_coop.wgsl");
 pub(super) const SLOT_SINGLE: Part = wgsl!("parts/slot_single.wgsl");
 pub(super) const SLOT_ROUTED: Part = wgsl!("parts/slot_routed.wgsl");
 const TILE_ROWS: Part = wgsl!("parts/tile_rows.wgsl");
@@ -56,7 +57,10 @@ fn few(lanes: Lanes, format: WeightFormat, slot: Part, gain: Option<Storage>) ->
 }
 
 fn many(lanes: Lanes, format: WeightFormat, tile: Part) -> Program {
-    let program = Program::new("ffn_up_tiled", Params::FIELDS, [TILED, TILE_DOTS, tile]);
+    let program = match lanes.coop {
+        None => Program::new("ffn_up_tiled", Params::FIELDS, [TILED, TILE_DOTS, tile]),
+        Some(shape) => coop::with_tile(Program::new("ffn_up_coop", Params::FIELDS, [COOP, tile]), shape),
+    };
     let program = program.quads("x", lanes.storage()).puts("h", lanes.storage());
     with_weight(lanes.with_x(program.set("WORKGROUP_SIZE", lanes.workgroup)), format, lanes.storage())
 }
@@ -67,7 +71,7 @@ pub(super) fn programs() -> Vec<Program> {
         for lanes in Lanes::PRODUCTS {
             all.extend([SLOT_SINGLE, SLOT_ROUTED].map(|slot| few(lanes, format, slot, Some(lanes.storage()))));
         }
-        for lanes in Lanes::TILES {
+        for lanes in Lanes::every_tiles() {
             all.extend([TILE_ROWS, TILE_SORTED].map(|tile| many(lanes, format, tile)));
         }
     }
@@ -105,14 +109,17 @@ impl Kernel for FfnUp<'_> {
                 let launch = Norm::bind(self.norm, Launch::new(program, params).read(self.x).write(self.h));
                 launch.grid(self.width.div_ceil(lanes.rows()), slots, count)
             };
+            let lanes = Lanes::of_tiles(gpu, "ffn_up_tiled");
+            let [tile_rows, tile_slots] = lanes.tile();
+            // In matrices a tile's rows are gates and ups.
+            let neurons = if lanes.coop.is_some() { tile_rows / 2 } else { tile_rows };
             let start_many = |tile, tiles| {
-                let lanes = Lanes::of_tiles(gpu, "ffn_up_tiled");
                 let launch = Launch::new(many(lanes, format, tile), params).read(self.x).write(self.h);
-                launch.grid(self.width.div_ceil(4 * lanes.workgroup as usize), tiles, 1)
+                launch.grid(self.width.div_ceil(neurons), tiles, 1)
             };
             let launch = match self.slots {
                 Slots::Single if self.rows.few => start_few(SLOT_SINGLE),
-                Slots::Single => start_many(TILE_ROWS, count.div_ceil(TILE)).uniform_at(SLOT_BINDING, &self.rows.step),
+                Slots::Single => start_many(TILE_ROWS, count.div_ceil(tile_slots)).uniform_at(SLOT_BINDING, &self.rows.step),
                 Slots::Routed(chosen) => start_few(SLOT_ROUTED).read_at(SLOT_BINDING, chosen),
                 Slots::Sorted(tiles, order) => {
                     let launch = start_many(TILE_SORTED, super::tile_bound(count * slots, all_experts));
@@ -208,7 +215,9 @@ fn case(variant: Variant) -> Case {
         };
         let norm = normed.then_some(Norm { gain: &gain, dim: hidden, eps });
         stage.run(FfnUp { x: &x, norm, weight: &weight, h: &h, width, slots, rows: &rows });
-        stage.expect("h", &h, &filled(&h, expected, width, stride), Check::Nmse(1e-11, "f32 sums and exp"));
+        let exact = Check::Nmse(1e-11, "f32 sums and exp");
+        let check = if rows.few { exact } else { coop::check_of(gpu, "ffn_up_tiled", exact, 1e-6) };
+        stage.expect("h", &h, &filled(&h, expected, width, stride), check);
         stage.finish()
     })
 }

@@ -1,6 +1,7 @@
 //! How a workgroup's lanes share rows, columns and what they read: the choice between parts of one interface.
 
-use crate::gpu::{Caps, Gpu, Part, Program, Storage};
+use super::{TILE, WIDE_TILE};
+use crate::gpu::{Caps, CoopShape, Gpu, Part, Program, Storage};
 use crate::wgsl;
 use std::fmt;
 
@@ -28,6 +29,8 @@ pub struct Lanes {
     /// a read costs far more than sharing.
     pub shares: bool,
     sum: Part,
+    /// Products of many rows in cooperative matrices.
+    pub coop: Option<CoopShape>,
 }
 
 /// Kinds of work whose lanes may be chosen by measuring (`tune`), what a decoded token needs first.
@@ -42,17 +45,17 @@ pub enum Job {
 }
 
 impl Lanes {
-    const SHARED: Self = Self { workgroup: 64, columns: 64, shares: false, sum: SUM_SHARED };
-    const SUBGROUP: Self = Self { workgroup: 64, columns: 64, shares: false, sum: SUM_SUBGROUP };
-    const SHUFFLE: Self = Self { workgroup: 64, columns: 8, shares: false, sum: SUM_SHUFFLE };
-    const EIGHT: Self = Self { workgroup: 8, columns: 1, shares: true, sum: SUM_LANE };
-    const TILED: Self = Self { workgroup: 32, columns: 1, shares: false, sum: SUM_ALONE };
+    const SHARED: Self = Self { workgroup: 64, columns: 64, shares: false, sum: SUM_SHARED, coop: None };
+    const SUBGROUP: Self = Self { workgroup: 64, columns: 64, shares: false, sum: SUM_SUBGROUP, coop: None };
+    const SHUFFLE: Self = Self { workgroup: 64, columns: 8, shares: false, sum: SUM_SHUFFLE, coop: None };
+    const EIGHT: Self = Self { workgroup: 8, columns: 1, shares: true, sum: SUM_LANE, coop: None };
+    const TILED: Self = Self { workgroup: 32, columns: 1, shares: false, sum: SUM_ALONE, coop: None };
 
     /// Where barriers cost far more than reading does: a browser's software adapter.
-    const ALONE: Self = Self { workgroup: 4, columns: 1, shares: false, sum: SUM_ALONE };
+    const ALONE: Self = Self { workgroup: 4, columns: 1, shares: false, sum: SUM_ALONE, coop: None };
 
     /// The same for what lanes must share: four wait for each other at little cost there, 64 do not.
-    const FOUR: Self = Self { workgroup: 4, columns: 4, shares: false, sum: SUM_SHARED };
+    const FOUR: Self = Self { workgroup: 4, columns: 4, shares: false, sum: SUM_SHARED, coop: None };
 
     /// Those of attention, whose lanes share a row's past.
     pub const ATTENTION: [Self; 4] = [Self::SHARED, Self::SUBGROUP, Self::EIGHT, Self::FOUR];
@@ -64,6 +67,17 @@ impl Lanes {
 
     /// Those of products of many rows.
     pub const TILES: [Self; 3] = [Self::TILED, Self::EIGHT, Self::ALONE];
+
+    /// Products of many rows in cooperative matrices of a shape, on subgroups of at most so many lanes.
+    pub fn in_matrices(shape: CoopShape, subgroup: u32) -> Self {
+        Self { workgroup: shape.subgroups() * subgroup, columns: 1, coop: Some(shape), ..Self::TILED }
+    }
+
+    /// Those of products of many rows, in every way.
+    pub fn every_tiles() -> Vec<Self> {
+        let coop = CoopShape::ALL.map(|shape| Self::in_matrices(shape, 32));
+        Self::TILES.into_iter().chain(coop).collect()
+    }
 
     /// For what is not a [`Job`].
     pub fn of(gpu: &Gpu) -> Self {
@@ -86,6 +100,12 @@ impl Lanes {
     /// For a product of many rows by the kernel of this name.
     pub fn of_tiles(gpu: &Gpu, kernel: &str) -> Self {
         Self::chosen(gpu, Job::Tiles, kernel)
+    }
+
+    /// The same where nothing may be rounded on the way.
+    pub fn of_exact_tiles(gpu: &Gpu, kernel: &str) -> Self {
+        let lanes = Self::of_tiles(gpu, kernel);
+        if lanes.coop.is_some_and(CoopShape::is_f16) { Self::usual(Job::Tiles, gpu.caps()) } else { lanes }
     }
 
     /// For attention over latents of so many numbers.
@@ -129,7 +149,10 @@ impl Lanes {
             }
             Job::Tiles => {
                 let least = if caps.is_cpu { 4 } else { 16 };
-                [4, 8, 16, 32, 64].into_iter().filter(|&lanes| lanes >= least).map(|lanes| of(Self::TILED, lanes, 1)).collect()
+                let plain = [4, 8, 16, 32, 64].into_iter().filter(|&lanes| lanes >= least).map(|lanes| of(Self::TILED, lanes, 1));
+                // A subgroup that turns out smaller leaves some with nothing to do.
+                let coop = caps.coop.iter().map(|&shape| Self::in_matrices(shape, caps.subgroup_max));
+                plain.chain(coop.filter(|lanes| lanes.workgroup <= 256)).collect()
             }
             Job::Attention => {
                 let wide = |lanes: Self| [32, 64, 128].map(|workgroup| of(lanes, workgroup, workgroup));
@@ -164,6 +187,11 @@ impl Lanes {
         4 * (self.workgroup / self.columns) as usize
     }
 
+    /// Rows of a weight that a workgroup takes with many rows of x, and of those how many.
+    pub fn tile(self) -> [usize; 2] {
+        self.coop.map_or([4 * self.workgroup as usize, TILE], |shape| [shape.rows(), WIDE_TILE])
+    }
+
     /// Parts of a row's past that attention goes through side by side with few rows: two cores, or a GPU's many.
     pub fn splits(self) -> usize {
         if self.shares { 2 } else { 8 }
@@ -191,6 +219,9 @@ impl Lanes {
 
 impl fmt::Display for Lanes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(shape) = self.coop {
+            return write!(f, "{} lanes, matrices of {shape}", self.workgroup);
+        }
         let way = match self.sum {
             sum if sum == SUM_SHARED => ", summed in workgroup memory",
             sum if sum == SUM_SUBGROUP => ", summed by subgroup",

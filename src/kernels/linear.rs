@@ -3,13 +3,14 @@
 use super::case::{Case, F32_SUMS, Rng, Stage, UNTOUCHED, dot};
 use super::lanes::GAIN_BINDING;
 use super::weight::{bind_weight, every_format, every_format_of_parts, with_weight};
-use super::{Job, Lanes, Rows, TILE, Weight, rms_norm};
+use super::{Job, Lanes, Rows, Weight, coop, rms_norm};
 use crate::checkpoint::{Scale, WeightFormat};
 use crate::gpu::{Gpu, Kernel, Launch, Part, Program, Storage, Tensor};
 use crate::{params, wgsl};
 
 const MATVEC: Part = wgsl!("matvec.wgsl");
 const MATMUL: Part = wgsl!("matmul.wgsl");
+const MATMUL_COOP: Part = wgsl!("matmul_coop.wgsl");
 pub(super) const TILE_DOTS: Part = wgsl!("parts/tile_dots.wgsl");
 const X_MERGED: Part = wgsl!("parts/x_merged.wgsl");
 const BIAS_NONE: Part = wgsl!("parts/bias_none.wgsl");
@@ -65,6 +66,8 @@ pub struct Linear<'a> {
     /// `[rows, heads * out]`, or wider
     pub y: &'a Tensor,
     pub heads: usize,
+    /// Nothing may be rounded on the way: a router's logits, which choose.
+    pub exact: bool,
     pub rows: &'a Rows,
 }
 
@@ -132,7 +135,11 @@ fn matvec(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
 }
 
 fn matmul(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
-    let program = Program::new("matmul", Params::FIELDS, [MATMUL, TILE_DOTS]).set("WORKGROUP_SIZE", lanes.workgroup);
+    let program = match lanes.coop {
+        None => Program::new("matmul", Params::FIELDS, [MATMUL, TILE_DOTS]),
+        Some(shape) => coop::with_tile(Program::new("matmul_coop", Params::FIELDS, [MATMUL_COOP]), shape),
+    };
+    let program = program.set("WORKGROUP_SIZE", lanes.workgroup);
     with_weight(lanes.with_x(ends.apply(program)), format, lanes.storage())
 }
 
@@ -152,7 +159,7 @@ pub(super) fn programs() -> Vec<Program> {
             all.push(matvec(lanes, WeightFormat::Bf16, ends));
         }
     }
-    for lanes in Lanes::TILES {
+    for lanes in Lanes::every_tiles() {
         let plain = Ends::plain(lanes.storage());
         all.extend(every_format().into_iter().map(|format| matmul(lanes, format, plain)));
         for i in 1..8 {
@@ -199,7 +206,11 @@ impl Kernel for Linear<'_> {
             mapped: self.columns.is_some(),
             base: self.base.map(|base| base.storage),
         };
-        let lanes = if self.rows.few { Lanes::of_product(gpu, "matvec") } else { Lanes::of_tiles(gpu, "matmul") };
+        let lanes = match self.rows.few {
+            true => Lanes::of_product(gpu, "matvec"),
+            false if self.exact => Lanes::of_exact_tiles(gpu, "matmul"),
+            false => Lanes::of_tiles(gpu, "matmul"),
+        };
         let launch = |slab: &super::Slab| {
             // A slab of a headed weight holds whole heads.
             let heads = if self.heads > 1 { slab.rows / head_rows } else { 1 };
@@ -222,8 +233,9 @@ impl Kernel for Linear<'_> {
                 Launch::new(program, params).read(self.x).write(self.y).grid(rows.div_ceil(lanes.rows()), tokens, heads)
             } else {
                 let program = matmul(lanes, self.weight.format, ends);
-                let grid = (rows.div_ceil(4 * lanes.workgroup as usize), tokens.div_ceil(TILE), heads);
-                Launch::new(program, params).read(self.x).write(self.y).uniform(&self.rows.step).grid(grid.0, grid.1, grid.2)
+                let [tile_rows, tile_tokens] = lanes.tile();
+                let launch = Launch::new(program, params).read(self.x).write(self.y).uniform(&self.rows.step);
+                launch.grid(rows.div_ceil(tile_rows), tokens.div_ceil(tile_tokens), heads)
             };
             let launch = Norm::bind(self.norm, bind_base(bind_weight(launch, slab), self.base));
             let launch = self.merge.iter().fold(launch, |launch, stats| launch.read_at(STATS_BINDING, stats));
@@ -258,6 +270,9 @@ struct Variant {
     bias: bool,
     mapped: bool,
     added: bool,
+    exact: bool,
+    /// How large x is.
+    size: f32,
     /// x and y lie in buffers on every device.
     buffers: bool,
     slab_rows: usize,
@@ -265,18 +280,21 @@ struct Variant {
 
 impl Variant {
     fn of(format: WeightFormat, count: usize, live: usize, out: usize, cols: usize) -> Self {
-        let [normed, bias, mapped, added, buffers] = [false; 5];
-        Self { format, count, live, out, cols, heads: 1, normed, bias, mapped, added, buffers, slab_rows: out }
+        let [normed, bias, mapped, added, exact, buffers] = [false; 6];
+        Self { format, count, live, out, cols, heads: 1, normed, bias, mapped, added, exact, size: 1.0, buffers, slab_rows: out }
     }
 
     fn case(self) -> Case {
-        let Self { format, count, live, out, cols, heads, normed, bias: has_bias, mapped, added, buffers, slab_rows } = self;
+        let Self { format, count, live, out, cols, heads, normed, bias: has_bias, mapped, added, exact, size, buffers, slab_rows } = self;
         let kernel = if count <= super::FEW_ROWS { "matvec" } else { "matmul" };
         let words = [
             (normed, ", normed"),
             (has_bias, ", bias"),
             (mapped, ", mapped"),
             (added, ", added"),
+            (exact, ", exact"),
+            (size > 1.0, ", large"),
+            (size < 1.0, ", small"),
             (buffers, ", buffers"),
             (slab_rows < out, ", slabs"),
         ];
@@ -289,6 +307,7 @@ impl Variant {
             let (weight, numbers) = rng.weight_in_slabs(gpu, format, [out, cols], unit, slab_rows)?;
             let x_row = heads * weight.cols;
             let x = if normed { rng.padded(count, cols, x_row) } else { rng.numbers(count * x_row) };
+            let x: Vec<f32> = x.into_iter().map(|v| v * size).collect();
             let (gain, eps) = (rng.padded(1, cols, weight.cols), 1e-3);
             let bias = rng.numbers(out);
             let quads = out.div_ceil(4);
@@ -318,6 +337,7 @@ impl Variant {
             };
             let (bias, columns) = (stage.f32(&[out], &bias)?, stage.u32(&[quads], &columns)?);
             let (gain, base) = (stage.quads(&[weight.cols], &gain)?, stage.quads(&[count + 1, width], &base)?);
+            let rows = stage.rows(count, live)?;
             stage.run(Linear {
                 x: &x,
                 merge: None,
@@ -328,9 +348,11 @@ impl Variant {
                 base: added.then_some(&base),
                 y: &y,
                 heads,
-                rows: &stage.rows(count, live)?,
+                exact,
+                rows: &rows,
             });
-            stage.expect("y", &y, &expected, F32_SUMS);
+            let check = if rows.few || exact { F32_SUMS } else { coop::check_of(gpu, "matmul", F32_SUMS, 2e-7) };
+            stage.expect("y", &y, &expected, check);
             stage.finish()
         })
     }
@@ -355,6 +377,8 @@ pub(super) fn cases() -> Vec<Case> {
     }
     all.extend((1..=super::FEW_ROWS).map(|count| Variant::of(Fp8, count, count, 9, 96)));
     all.extend([(16, 1), (24, 24), (128, 77)].map(|(count, live)| Variant::of(Fp8, count, live, 9, 96)));
+    all.push(Variant { exact: true, ..Variant::of(F32, 16, 12, 40, 64) });
+    all.extend([1e7, 1e-7].map(|size| Variant { size, ..Variant::of(F32, 40, 39, 40, 96) }));
     for (count, live) in [(2, 2), (16, 10)] {
         all.push(Variant { heads: 3, ..Variant::of(Bf16, count, live, 3 * 8, 64) });
         all.push(Variant { heads: 3, buffers: true, ..Variant::of(Bf16, count, live, 3 * 5, 64) });

@@ -3,6 +3,7 @@
 //! Knows arrays and formats, not models: which kernel follows which is `model/forward.rs`'s business.
 
 mod case;
+mod coop;
 mod copy;
 mod embed;
 mod ffn_down;
@@ -52,6 +53,9 @@ pub const FEW_ROWS: usize = 8;
 
 /// Slots that a tile of the grouped products holds, and tokens that a tile of `matmul` holds.
 pub const TILE: usize = 8;
+
+/// The same for products in cooperative matrices; `moe_sort` lists both.
+pub const WIDE_TILE: usize = 32;
 
 /// Positions in a page of the latent cache.
 pub const PAGE: usize = 64;

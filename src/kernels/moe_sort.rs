@@ -1,7 +1,7 @@
 //! Groups the slots of many rows by expert and lists tiles of one expert's slots, for the grouped products.
 
 use super::case::{Case, Check, Rng, Stage, UNTOUCHED};
-use super::{MAX_EXPERTS, Rows, TILE};
+use super::{MAX_EXPERTS, Rows, TILE, WIDE_TILE};
 use crate::gpu::{Gpu, GpuError, Kernel, Launch, Part, Program, Tensor};
 use crate::{params, wgsl};
 
@@ -12,7 +12,7 @@ pub struct MoeSort<'a> {
     pub chosen: &'a Tensor,
     /// Slots by expert, `[rows * top_k]`
     pub order: &'a Tensor,
-    /// Expert, first in order, slots, 0: `[tile_bound, 4]`
+    /// Expert, first in order, slots, slots of a wide tile: `[tile_bound, 4]`
     pub tiles: &'a Tensor,
     pub experts: usize,
     pub rows: &'a Rows,
@@ -48,14 +48,16 @@ impl Kernel for MoeSort<'_> {
     }
 }
 
-/// The live slots by expert, and tiles: expert, first in order, slots, 0.
+/// The live slots by expert, and tiles: expert, first in order, slots, slots of a wide tile.
 pub fn reference(chosen: &[u32], experts: usize) -> (Vec<u32>, Vec<[u32; 4]>) {
     let (mut order, mut tiles) = (vec![], vec![]);
     for expert in 0..experts as u32 {
         let begin = order.len();
         order.extend((0..chosen.len() as u32).filter(|&slot| chosen[slot as usize] == expert));
         for first in (begin..order.len()).step_by(TILE) {
-            tiles.push([expert, first as u32, TILE.min(order.len() - first) as u32, 0]);
+            let left = order.len() - first;
+            let wide = if (first - begin).is_multiple_of(WIDE_TILE) { WIDE_TILE.min(left) } else { 0 };
+            tiles.push([expert, first as u32, TILE.min(left) as u32, wide as u32]);
         }
     }
     (order, tiles)

@@ -55,7 +55,8 @@ async fn open_tested_by(
         };
         let Some(why) = why else { return Ok((gpu, turned_off)) };
         let caps = gpu.caps();
-        let bold = [(caps.images, Feature::Images), (caps.f16, Feature::F16), (caps.subgroups, Feature::Subgroups)];
+        let coop = !caps.coop.is_empty();
+        let bold = [(caps.images, Feature::Images), (coop, Feature::Coop), (caps.f16, Feature::F16), (caps.subgroups, Feature::Subgroups)];
         let Some(feature) = bold.into_iter().find_map(|(has, feature)| has.then_some(feature)) else {
             return Err(GpuError::Driver(format!("this device computes wrongly, even on core WebGPU: {why}; --adapter chooses another")));
         };

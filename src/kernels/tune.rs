@@ -70,7 +70,8 @@ impl Tuner {
             caps.adapter,
             caps.backend,
             caps.driver,
-            caps.tier(),
+            // What was found without cooperative matrices holds with them, and the other way round.
+            Caps { coop: vec![], ..caps.clone() }.tier(),
             if caps.barriers { "" } else { " - barriers" },
             env!("CARGO_PKG_VERSION")
         );

@@ -182,7 +182,7 @@ impl Step<'_> {
                 RouterInput::Gate { x: input.x, norm, weight: &w.gate }
             }
             norm => {
-                r.run(Linear { norm, ..linear(input.x, &w.gate, &logits, rows) });
+                r.run(Linear { norm, exact: true, ..linear(input.x, &w.gate, &logits, rows) });
                 RouterInput::Logits(&logits)
             }
         };
@@ -213,5 +213,5 @@ struct Input<'a> {
 
 /// y = weight · x
 fn linear<'a>(x: &'a Tensor, weight: &'a Weight, y: &'a Tensor, rows: &'a Rows) -> Linear<'a> {
-    Linear { x, merge: None, norm: None, weight, bias: None, columns: None, base: None, y, heads: 1, rows }
+    Linear { x, merge: None, norm: None, weight, bias: None, columns: None, base: None, y, heads: 1, exact: false, rows }
 }

@@ -28,6 +28,7 @@ pub fn reflect(program: &Program) -> Result<Reflected, String> {
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::SUBGROUP, program.needs(Needs::Subgroups));
     capabilities.set(Capabilities::SHADER_FLOAT16, program.needs(Needs::F16));
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, program.needs(Needs::Coop));
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE).subgroup_operations(naga::valid::SubgroupOperationSet::all());
     let info = validator.validate(&module).map_err(|error| error.emit_to_string(&text))?;

@@ -114,6 +114,7 @@ impl ModelInfo {
             driver: "paper 1.0".into(),
             is_cpu: false,
             subgroups: true,
+            coop: vec![],
             f16: false,
             timestamps: true,
             timestamp_period_ns: 1.0,

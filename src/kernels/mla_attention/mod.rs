@@ -234,7 +234,19 @@ fn case(variant: Variant) -> Case {
                 rows: &rows,
             });
             let (x, weight, y_out, rows) = (parts, &weight, &y, &rows);
-            stage.run(Linear { x, merge: weighs, norm: None, weight, bias: None, columns: None, base: None, y: y_out, heads: of, rows });
+            stage.run(Linear {
+                x,
+                merge: weighs,
+                norm: None,
+                weight,
+                bias: None,
+                columns: None,
+                base: None,
+                y: y_out,
+                heads: of,
+                exact: false,
+                rows,
+            });
             stage.expect("y", &y, &merged, check);
             stage.finish()
         },
