@@ -16,6 +16,8 @@ use fathom::text::Role;
 
 /// Longer than anything here takes on two slow cores.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// What a busy machine may take to show what a key did.
+const SETTLE: Duration = Duration::from_secs(2);
 
 fn is_installed(program: &str) -> bool {
     Command::new(program).arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
@@ -212,7 +214,7 @@ fn a_person_chats_stops_branches_and_loses_nothing() {
 
     // The question is put differently: another branch.
     display.keys(&["ctrl+e"]);
-    std::thread::sleep(Duration::from_millis(800));
+    std::thread::sleep(SETTLE);
     display.keys(&["ctrl+a"]);
     display.say("Say hello.");
     let branched = wait("the branch", || {
@@ -225,7 +227,7 @@ fn a_person_chats_stops_branches_and_loses_nothing() {
 
     // A chat beside it, and back with the pointer.
     display.keys(&["ctrl+n"]);
-    std::thread::sleep(Duration::from_millis(800));
+    std::thread::sleep(SETTLE);
     let other_question = "Name a colour.";
     display.say(other_question);
     let other = watcher.chat_of(other_question);

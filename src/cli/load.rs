@@ -57,5 +57,6 @@ pub async fn open(model: Option<PathBuf>, device: &DeviceArgs) -> anyhow::Result
     };
     let opened = Engine::open(device.open(model), &mut on_event).await;
     bar.clear();
+    tuning.clear();
     Ok(opened?)
 }
