@@ -1,31 +1,18 @@
 // A tile of rows of a weight against a tile of rows of x, in cooperative matrices: `tile_sums[slot * ROWS + row]`.
 //
-// A block of each row is decoded into workgroup memory as `Number`s; every subgroup multiplies a strip of EDGE rows by two matrices of
+// A block of each row is decoded into workgroup memory in `Piece`s; every subgroup multiplies a strip of EDGE rows by two matrices of
 // EDGE slots. The body says where the rows of the tile begin (`tile_row`, `x_begins`).
-const STRIDE = 32u + 16u / NUMBER_BYTES;    // columns, then what keeps rows on a matrix's alignment and off each other's banks
+const STRIDE = 32u / PIECE + 4u;            // a row's pieces, and four that keep rows on a matrix's alignment and off each other's banks
+const QUAD = 4u / PIECE;
 const PAIRS = SLOTS / (2u * EDGE);
 
-var<workgroup> tile_weight: array<Number, ROWS * STRIDE>;
-var<workgroup> tile_x: array<Number, SLOTS * STRIDE>;
+var<workgroup> tile_weight: array<Piece, ROWS * STRIDE>;
+var<workgroup> tile_x: array<Piece, SLOTS * STRIDE>;
 var<workgroup> tile_sums: array<f32, SLOTS * ROWS>;
 var<workgroup> x_begins: array<u32, SLOTS>;
 var<workgroup> x_scales: array<f32, SLOTS>;
 var<workgroup> x_largest: array<f32, SLOTS>;
 var<workgroup> goes_again: u32;
-
-fn put_weight(at: u32, v: vec4<f32>) {
-    tile_weight[at] = Number(v.x);
-    tile_weight[at + 1u] = Number(v.y);
-    tile_weight[at + 2u] = Number(v.z);
-    tile_weight[at + 3u] = Number(v.w);
-}
-
-fn put_x(at: u32, v: vec4<f32>) {
-    tile_x[at] = Number(v.x);
-    tile_x[at + 1u] = Number(v.y);
-    tile_x[at + 2u] = Number(v.z);
-    tile_x[at + 3u] = Number(v.w);
-}
 
 fn largest_of(x: Block) -> f32 {
     let quads = max(max(max(abs(x.a), abs(x.b)), max(abs(x.c), abs(x.d))), max(max(abs(x.e), abs(x.f)), max(abs(x.g), abs(x.h))));
@@ -36,13 +23,13 @@ fn stage_weight(row: u32, tile: Tile, block: u32) {
     let w = load_block(weight_row(tile_row(tile, row)), block);
     let at = row * STRIDE;
     put_weight(at, w.a);
-    put_weight(at + 4u, w.b);
-    put_weight(at + 8u, w.c);
-    put_weight(at + 12u, w.d);
-    put_weight(at + 16u, w.e);
-    put_weight(at + 20u, w.f);
-    put_weight(at + 24u, w.g);
-    put_weight(at + 28u, w.h);
+    put_weight(at + QUAD, w.b);
+    put_weight(at + 2u * QUAD, w.c);
+    put_weight(at + 3u * QUAD, w.d);
+    put_weight(at + 4u * QUAD, w.e);
+    put_weight(at + 5u * QUAD, w.f);
+    put_weight(at + 6u * QUAD, w.g);
+    put_weight(at + 7u * QUAD, w.h);
 }
 
 fn stage_x(slot: u32, block: u32, lane: u32) {
@@ -51,16 +38,16 @@ fn stage_x(slot: u32, block: u32, lane: u32) {
     let scale = x_scales[slot];
     let at = slot * STRIDE;
     put_x(at, x.a * scale);
-    put_x(at + 4u, x.b * scale);
-    put_x(at + 8u, x.c * scale);
-    put_x(at + 12u, x.d * scale);
-    put_x(at + 16u, x.e * scale);
-    put_x(at + 20u, x.f * scale);
-    put_x(at + 24u, x.g * scale);
-    put_x(at + 28u, x.h * scale);
+    put_x(at + QUAD, x.b * scale);
+    put_x(at + 2u * QUAD, x.c * scale);
+    put_x(at + 3u * QUAD, x.d * scale);
+    put_x(at + 4u * QUAD, x.e * scale);
+    put_x(at + 5u * QUAD, x.f * scale);
+    put_x(at + 6u * QUAD, x.g * scale);
+    put_x(at + 7u * QUAD, x.h * scale);
 }
 
-// A tile whose x fits `Number`s is gone through once. Otherwise the rows that do not fit are scaled by powers of two, and it is gone
+// A tile whose x fits its pieces is gone through once. Otherwise the rows that do not fit are scaled by powers of two, and it is gone
 // through again: rows beside them come out with the same bits.
 fn multiply_tile(tile: Tile, blocks: u32, lane: u32, subgroup: u32) {
     // naga lets no subgroup stand aside: where subgroups are smaller than they may be, the ones too many do what others do.
@@ -88,9 +75,9 @@ fn multiply_tile(tile: Tile, blocks: u32, lane: u32, subgroup: u32) {
             }
             workgroupBarrier();
             for (var col = 0u; col < 32u; col += EDGE) {
-                let w = coopLoadT<WeightMatrix>(&tile_weight[strip * STRIDE + col], STRIDE);
-                low = coopMultiplyAdd(w, coopLoad<XMatrix>(&tile_x[first_slot * STRIDE + col], STRIDE), low);
-                high = coopMultiplyAdd(w, coopLoad<XMatrix>(&tile_x[(first_slot + EDGE) * STRIDE + col], STRIDE), high);
+                let w = coopLoadT<WeightMatrix>(&tile_weight[strip * STRIDE + col / PIECE], STRIDE);
+                low = coopMultiplyAdd(w, coopLoad<XMatrix>(&tile_x[first_slot * STRIDE + col / PIECE], STRIDE), low);
+                high = coopMultiplyAdd(w, coopLoad<XMatrix>(&tile_x[(first_slot + EDGE) * STRIDE + col / PIECE], STRIDE), high);
             }
         }
         coopStore(low, &tile_sums[first_slot * ROWS + strip], ROWS);

@@ -110,12 +110,14 @@ fn coop_shapes(adapter: &wgpu::Adapter, features: wgpu::Features) -> Vec<CoopSha
         return vec![];
     }
     let found = adapter.cooperative_matrix_properties();
+    // Tiles in half precision lie in vectors, from which Metal loads no matrix; in single precision its matrices are as fast.
+    let is_vulkan = adapter.get_info().backend == wgpu::Backend::Vulkan;
     let has = |shape: &CoopShape| {
         let number = if shape.is_f16() { wgpu::CooperativeScalarType::F16 } else { wgpu::CooperativeScalarType::F32 };
         let is_square = |size: &wgpu::CooperativeMatrixProperties| [size.m_size, size.n_size, size.k_size] == [shape.edge(); 3];
         let sums = wgpu::CooperativeScalarType::F32;
         found.iter().any(|size| is_square(size) && size.ab_type == number && size.cr_type == sums)
-            && (!shape.is_f16() || features.contains(wgpu::Features::SHADER_F16))
+            && (!shape.is_f16() || is_vulkan && features.contains(wgpu::Features::SHADER_F16))
     };
     CoopShape::ALL.into_iter().filter(has).collect()
 }

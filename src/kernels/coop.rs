@@ -7,10 +7,11 @@ use crate::gpu::{CoopShape, Gpu, Part, Program};
 use crate::wgsl;
 
 const COOP_TILE: Part = wgsl!("parts/coop_tile.wgsl", Subgroups, Coop);
-const COOP_F32: Part = wgsl!("parts/coop_f32.wgsl");
+const TILE_F32: Part = wgsl!("parts/tile_f32.wgsl");
+const TILE_F16: Part = wgsl!("parts/tile_f16.wgsl", F16);
+const COOP_F32_8: Part = wgsl!("parts/coop_f32_8.wgsl");
 const COOP_F16_8: Part = wgsl!("parts/coop_f16_8.wgsl", F16);
 const COOP_F16_16: Part = wgsl!("parts/coop_f16_16.wgsl", F16);
-const FIT_F16: Part = wgsl!("parts/fit_f16.wgsl");
 
 impl CoopShape {
     /// Rows of a weight that a workgroup takes: with its slots, what core WebGPU's workgroup memory holds.
@@ -28,9 +29,9 @@ impl CoopShape {
 /// Adds a tile's products: `multiply_tile` and `sums_at`.
 pub(super) fn with_tile(program: Program, shape: CoopShape) -> Program {
     let program = match shape {
-        CoopShape::F32_8 => program.with(COOP_F32),
-        CoopShape::F16_8 => program.with(COOP_F16_8).with(FIT_F16),
-        CoopShape::F16_16 => program.with(COOP_F16_16).with(FIT_F16),
+        CoopShape::F32_8 => program.with(COOP_F32_8).with(TILE_F32),
+        CoopShape::F16_8 => program.with(COOP_F16_8).with(TILE_F16),
+        CoopShape::F16_16 => program.with(COOP_F16_16).with(TILE_F16),
     };
     program.with(COOP_TILE).set("ROWS", shape.rows() as u32).set("SLOTS", WIDE_TILE as u32)
 }

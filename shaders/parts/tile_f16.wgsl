@@ -1,3 +1,17 @@
+// Numbers of a tile in half precision, two a word.
+alias Piece = vec2<f16>;
+const PIECE = 2u;
+
+fn put_weight(at: u32, v: vec4<f32>) {
+    tile_weight[at] = Piece(v.xy);
+    tile_weight[at + 1u] = Piece(v.zw);
+}
+
+fn put_x(at: u32, v: vec4<f32>) {
+    tile_x[at] = Piece(v.xy);
+    tile_x[at + 1u] = Piece(v.zw);
+}
+
 // The power of two that brings a row whose largest number is this one into half precision's range; 1 where it lies well within.
 fn fitting_scale(largest: f32) -> f32 {
     let fits = largest >= 0.015625 && largest <= 65504.0;
