@@ -150,7 +150,7 @@ impl Lanes {
             Job::Tiles => {
                 let least = if caps.is_cpu { 4 } else { 16 };
                 let plain = [4, 8, 16, 32, 64].into_iter().filter(|&lanes| lanes >= least).map(|lanes| of(Self::TILED, lanes, 1));
-                // A subgroup that turns out smaller leaves some with nothing to do.
+                // Where a subgroup turns out smaller, there are more than are needed.
                 let coop = caps.coop.iter().map(|&shape| Self::in_matrices(shape, caps.subgroup_max));
                 plain.chain(coop.filter(|lanes| lanes.workgroup <= 256)).collect()
             }

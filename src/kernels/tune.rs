@@ -12,13 +12,13 @@ use web_time::{Duration, Instant};
 
 /// What takes more than this part of the usual's time is not clearly faster: times differ from run to run.
 const CLEARLY: f64 = 0.9;
-/// Ways that were not tried by then are not tried at all.
+/// Ways that were not tried by then wait for the next start.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A way is timed so often, or until this time has passed.
 const RUNS: usize = 5;
 const RUNS_PATIENCE: Duration = Duration::from_millis(300);
 
-/// What a file keeps: seconds by kernel and lanes. `None`: refused, wrong, too late, or the device was lost with it. It is written
+/// What a file keeps: seconds by kernel and lanes. `None`: refused, wrong, or the device was lost with it. It is written
 /// before a way is tried, so that what takes the program with it is not tried twice.
 #[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
 struct Table {
@@ -116,25 +116,26 @@ impl Tuner {
             .collect();
         let total = ways.iter().map(|(.., names)| names.len()).sum();
         let (since, mut done) = (Instant::now(), 0);
-        for (case, kernel, names) in &ways {
+        'ways: for (case, kernel, names) in &ways {
             let mut tried = false;
             for name in names {
                 done += 1;
                 if self.was_tried(kernel, name) {
                     continue;
                 }
+                if since.elapsed() >= self.patience {
+                    break 'ways;
+                }
                 if !proceed(done - 1, total) {
                     return Ok(());
                 }
                 self.note(kernel, name, None);
-                if since.elapsed() < self.patience {
-                    tried = true;
-                    gpu.choose(kernel, Some(name.clone()));
-                    let took = secs_of(gpu, case).await;
-                    gpu.choose(kernel, None);
-                    gpu.fault()?;
-                    self.note(kernel, name, took.ok());
-                }
+                tried = true;
+                gpu.choose(kernel, Some(name.clone()));
+                let took = secs_of(gpu, case).await;
+                gpu.choose(kernel, None);
+                gpu.fault()?;
+                self.note(kernel, name, took.ok());
             }
             // A device that was idle is slow at first: what came first is measured once more.
             if let Some(first) = self.secs(kernel, &names[0]).filter(|_| tried) {
@@ -254,12 +255,20 @@ mod tests {
         assert!(matches!(ended, Err(GpuError::Lost(_))) && asked == [2], "{ended:?}");
         assert_eq!(tuner.table.kernels["ffn_down"].get(&names[2]), Some(&None));
 
+        // What there was no time for is tried at the next start.
         let gpu = self::gpu();
         let (tuner, asked, ended) = measure(&gpu, Duration::ZERO, Box::new(|_| true));
-        assert!(ended.is_ok() && asked[0] == 3);
-        assert!(tuner.tuned(gpu.caps()).iter().all(|tuned| tuned.done));
-        let (_, asked, _) = measure(&gpu, PATIENCE, Box::new(|_| true));
-        assert!(asked.is_empty());
+        assert!(ended.is_ok() && asked.is_empty() && tuner.tuned(gpu.caps()).iter().all(|tuned| !tuned.done));
+        let (_, asked, ended) = measure(&gpu, PATIENCE, Box::new(|done| done < 4));
+        assert!(ended.is_ok() && asked == [3, 4]);
+
+        // Once all were tried nothing is.
+        let mut tuner = Tuner::open(&deeper, gpu.caps());
+        for (_, job, kernel) in tuned_cases() {
+            self::names(job, gpu.caps()).iter().for_each(|name| tuner.note(kernel, name, Some(1.0)));
+        }
+        let (tuner, asked, ended) = measure(&gpu, PATIENCE, Box::new(|_| true));
+        assert!(ended.is_ok() && asked.is_empty() && tuner.tuned(gpu.caps()).iter().all(|tuned| tuned.done));
     }
 
     #[test]
