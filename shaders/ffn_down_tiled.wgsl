@@ -2,16 +2,7 @@
 //
 // A workgroup takes one tile of eight slots of one expert; a lane owns four rows. Otherwise as matmul.
 
-struct Params {
-    cols: u32,          // columns as stored, a multiple of 32
-    rows: u32,          // rows of an expert
-    y_stride: u32,      // from slot to slot
-    expert_begin: u32,  // experts of this slab
-    experts: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-// 1: x [rows * slots, cols / 4], the hidden neurons  2: y [rows * slots, y_stride]
+// 0: params  1: x [rows * slots, cols / 4], the hidden neurons  2: y [rows * slots, y_stride]
 
 fn store(at: u32, end: u32, row: u32, dots: vec4<f32>) {
     if at < end {

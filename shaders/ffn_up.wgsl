@@ -2,19 +2,7 @@
 //
 // The expert of a slot is the `slot_*` part's business; its rows are [gate ; up], `width` each. Lanes as in matvec.
 
-struct Params {
-    cols: u32,          // columns as stored, a multiple of 32
-    width: u32,         // neurons of an expert
-    h_stride: u32,      // from slot to slot
-    slots: u32,         // slots of a row
-    expert_begin: u32,  // experts of this slab
-    experts: u32,
-    norm_dim: u32,      // the norm's own columns
-    eps: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-// 1: x [rows, cols / 4]  2: h [rows, slots, h_stride]
+// 0: params  1: x [rows, cols / 4]  2: h [rows, slots, h_stride]
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn ffn_up(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {

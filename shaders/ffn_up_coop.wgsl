@@ -3,37 +3,16 @@
 // As ffn_up_tiled, in cooperative matrices: a workgroup takes up to SLOTS slots of one expert and ROWS / 2 neurons, the tile's upper half
 // their gates and its lower half their ups.
 
-struct Params {
-    cols: u32,          // columns as stored, a multiple of 32
-    width: u32,         // neurons of an expert
-    h_stride: u32,      // from slot to slot
-    slots: u32,         // slots of a row
-    expert_begin: u32,  // experts of this slab
-    experts: u32,
-    norm_dim: u32,      // ffn_up's, as eps is
-    eps: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-// 1: x [rows, cols / 4]  2: h [rows * slots, h_stride]
+// 0: params  1: x [rows, cols / 4]  2: h [rows * slots, h_stride]
 
 const NEURONS = ROWS / 2u;
-
-struct Tile {
-    expert_row: u32,    // where the expert's rows begin in the slab
-    neuron: u32,        // first neuron
-}
-
-fn tile_row(tile: Tile, i: u32) -> u32 {
-    return tile.expert_row + min(tile.neuron + i % NEURONS, params.width - 1u) + select(0u, params.width, i >= NEURONS);
-}
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn ffn_up_coop(@builtin(local_invocation_index) lane: u32, @builtin(subgroup_id) subgroup: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let here = load_wide_tile(group.y);
     let expert = here.x - params.expert_begin;
     let is_here = here.z > 0u && expert < params.experts;
-    let tile = Tile(select(0u, 2u * expert * params.width, is_here), group.x * NEURONS);
+    let tile = Tile(select(0u, 2u * expert * params.width, is_here), params.width, group.x * NEURONS, NEURONS);
     let count = select(0u, here.z, is_here);
     for (var slot = lane; slot < SLOTS; slot += WORKGROUP_SIZE) {
         x_begins[slot] = tile_slot(here.y + min(slot, max(count, 1u) - 1u)) / params.slots * (params.cols / 4u);
@@ -46,7 +25,7 @@ fn ffn_up_coop(@builtin(local_invocation_index) lane: u32, @builtin(subgroup_id)
         if slot < count {
             let gate = sums_at(slot, quad);
             let values = gate / (1.0 + exp(-clamp(gate, vec4<f32>(-80.0), vec4<f32>(80.0)))) * sums_at(slot, NEURONS + quad);
-            let neuron = tile.neuron + quad;
+            let neuron = tile.first + quad;
             h_put(tile_slot(here.y + slot) * params.h_stride + neuron, values, count_inside(neuron, params.width));
         }
     }

@@ -3,19 +3,7 @@
 // A workgroup takes one tile of eight slots of one expert; a lane owns four neurons, gate and up one after the other.
 // Otherwise as matmul.
 
-struct Params {
-    cols: u32,          // columns as stored, a multiple of 32
-    width: u32,         // neurons of an expert
-    h_stride: u32,      // from slot to slot
-    slots: u32,         // slots of a row
-    expert_begin: u32,  // experts of this slab
-    experts: u32,
-    norm_dim: u32,      // ffn_up's, as eps is
-    eps: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-// 1: x [rows, cols / 4]  2: h [rows * slots, h_stride]
+// 0: params  1: x [rows, cols / 4]  2: h [rows * slots, h_stride]
 
 fn store(at: u32, end: u32, neuron: u32, gate: vec4<f32>, up: vec4<f32>) {
     if at >= end {

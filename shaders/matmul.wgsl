@@ -3,21 +3,7 @@
 // For many tokens. A lane owns four rows and keeps eight tokens' sums of each in registers, so a decoded weight
 // serves eight tokens, and a block of x, the same for all lanes, serves four rows a lane.
 
-struct Params {
-    rows: u32,          // rows of a head
-    cols: u32,          // columns as stored, a multiple of 32
-    row_begin: u32,     // first row of this slab among all heads' rows
-    head_begin: u32,    // first head of this slab
-    x_stride: u32,      // from token to token, in vec4
-    x_head_stride: u32, // from head to head, in vec4
-    x_split: u32,       // matvec's, as what follows y_stride is
-    y_stride: u32,      // from token to token
-    norm_dim: u32,
-    eps: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-// 1: x [tokens, x_stride]  2: y [tokens, y_stride]
+// 0: params  1: x [tokens, x_stride]  2: y [tokens, y_stride]
 @group(0) @binding(3) var<uniform> step: vec4<u32>;                      // live tokens first
 
 fn store(token: u32, out_row: u32, count: u32, dots: vec4<f32>) {

@@ -3,21 +3,7 @@
 // For a few tokens. Each lane works on four rows and every COL_LANES-th block of 32 columns; a plain matrix
 // has one head, and SPAN blocks share a scale. How a weight is stored is the `weight_*` part's business, RMSNorm the `norm_*` part's.
 
-struct Params {
-    rows: u32,          // rows of a head
-    cols: u32,          // columns as stored, a multiple of 32
-    row_begin: u32,     // first row of this slab among all heads' rows
-    head_begin: u32,    // first head of this slab
-    x_stride: u32,      // from token to token, in vec4
-    x_head_stride: u32, // from head to head, in vec4
-    x_split: u32,       // from part to part of an x in parts, in vec4
-    y_stride: u32,      // from token to token
-    norm_dim: u32,      // the norm's own columns
-    eps: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-// 1: x [tokens, x_stride]  2: y [tokens, y_stride]
+// 0: params  1: x [tokens, x_stride]  2: y [tokens, y_stride]
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn matvec(at: Invocation, @builtin(workgroup_id) group: vec3<u32>) {

@@ -183,8 +183,7 @@ fn rows_keep_their_bits_beside_large_ones_in_matrices() {
         let x: Vec<f32> = numbers(2, ROWS * cols).into_iter().enumerate().map(|(i, v)| v * size_of(i / cols)).collect();
         let (x, y) = (gpu.activation_of("x", &[ROWS, cols], &x).unwrap(), gpu.zeros("y", &[ROWS, out]).unwrap());
         let rows = Batch::new(&gpu, 0, ROWS).rows;
-        let (merge, norm, bias, columns, base) = (None, None, None, None, None);
-        gpu.run(Linear { x: &x, merge, norm, weight: &linear, bias, columns, base, y: &y, heads: 1, exact: false, rows: &rows }).unwrap();
+        gpu.run(Linear::plain(&x, &linear, &y, &rows)).unwrap();
         block_on(gpu.read(&y)).unwrap()
     };
     let plain = product(&|_| 1.0);
@@ -341,20 +340,7 @@ fn rows_do_not_depend_on_those_beside_them() {
             check_alone_and_beside("linear", gpu, |batch| {
                 let (x, base, y) = (batch.input(2, &[cols]), batch.input(5, &[out]), batch.zeros(&[out]));
                 let (rows, base) = (&batch.rows, Some(&base));
-                gpu.run(Linear {
-                    x: &x,
-                    merge: None,
-                    norm,
-                    weight: &linear,
-                    bias: None,
-                    columns: None,
-                    base,
-                    y: &y,
-                    heads: 1,
-                    exact: false,
-                    rows,
-                })
-                .unwrap();
+                gpu.run(Linear { norm, base, ..Linear::plain(&x, &linear, &y, rows) }).unwrap();
                 vec![y]
             });
         }

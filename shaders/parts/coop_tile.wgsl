@@ -1,50 +1,50 @@
 // A tile of rows of a weight against a tile of rows of x, in cooperative matrices: `tile_sums[slot * ROWS + row]`.
 //
-// A block of each row is decoded into workgroup memory in `Piece`s; every subgroup multiplies a strip of EDGE rows by two matrices of
-// EDGE slots. The body says where the rows of the tile begin (`tile_row`, `x_begins`).
+// A block of each row is decoded into workgroup memory in `Piece`s, slots first; every subgroup multiplies a strip of EDGE rows by two
+// matrices of EDGE slots. The body says which rows these are (`Tile`, `x_begins`).
 const STRIDE = 32u / PIECE + 4u;            // a row's pieces, and four that keep rows on a matrix's alignment and off each other's banks
 const QUAD = 4u / PIECE;
 const PAIRS = SLOTS / (2u * EDGE);
 
-var<workgroup> tile_weight: array<Piece, ROWS * STRIDE>;
-var<workgroup> tile_x: array<Piece, SLOTS * STRIDE>;
+var<workgroup> staged: array<Piece, (SLOTS + ROWS) * STRIDE>;
 var<workgroup> tile_sums: array<f32, SLOTS * ROWS>;
 var<workgroup> x_begins: array<u32, SLOTS>;
 var<workgroup> x_scales: array<f32, SLOTS>;
 var<workgroup> x_largest: array<f32, SLOTS>;
 var<workgroup> goes_again: u32;
 
+// Of matrices that lie one after another, `taken` rows each.
+struct Tile {
+    begin: u32,         // where the first matrix begins in the slab
+    rows: u32,          // of a matrix
+    first: u32,         // row taken of each
+    taken: u32,
+}
+
+// Rows past a matrix's last repeat it.
+fn tile_row(tile: Tile, i: u32) -> u32 {
+    return tile.begin + i / tile.taken * tile.rows + min(tile.first + i % tile.taken, tile.rows - 1u);
+}
+
 fn largest_of(x: Block) -> f32 {
     let quads = max(max(max(abs(x.a), abs(x.b)), max(abs(x.c), abs(x.d))), max(max(abs(x.e), abs(x.f)), max(abs(x.g), abs(x.h))));
     return max(max(quads.x, quads.y), max(quads.z, quads.w));
 }
 
-fn stage_weight(row: u32, tile: Tile, block: u32) {
-    let w = load_block(weight_row(tile_row(tile, row)), block);
-    let at = row * STRIDE;
-    put_weight(at, w.a);
-    put_weight(at + QUAD, w.b);
-    put_weight(at + 2u * QUAD, w.c);
-    put_weight(at + 3u * QUAD, w.d);
-    put_weight(at + 4u * QUAD, w.e);
-    put_weight(at + 5u * QUAD, w.f);
-    put_weight(at + 6u * QUAD, w.g);
-    put_weight(at + 7u * QUAD, w.h);
+fn scaled(x: Block, scale: f32) -> Block {
+    return Block(x.a * scale, x.b * scale, x.c * scale, x.d * scale, x.e * scale, x.f * scale, x.g * scale, x.h * scale);
 }
 
-fn stage_x(slot: u32, block: u32, lane: u32) {
-    let x = load_x(x_begins[slot] + block * 8u, lane);
-    x_largest[slot] = max(x_largest[slot], largest_of(x));
-    let scale = x_scales[slot];
-    let at = slot * STRIDE;
-    put_x(at, x.a * scale);
-    put_x(at + QUAD, x.b * scale);
-    put_x(at + 2u * QUAD, x.c * scale);
-    put_x(at + 3u * QUAD, x.d * scale);
-    put_x(at + 4u * QUAD, x.e * scale);
-    put_x(at + 5u * QUAD, x.f * scale);
-    put_x(at + 6u * QUAD, x.g * scale);
-    put_x(at + 7u * QUAD, x.h * scale);
+fn stage(row: u32, block: Block) {
+    let at = row * STRIDE;
+    put_quad(at, block.a);
+    put_quad(at + QUAD, block.b);
+    put_quad(at + 2u * QUAD, block.c);
+    put_quad(at + 3u * QUAD, block.d);
+    put_quad(at + 4u * QUAD, block.e);
+    put_quad(at + 5u * QUAD, block.f);
+    put_quad(at + 6u * QUAD, block.g);
+    put_quad(at + 7u * QUAD, block.h);
 }
 
 // A tile whose x fits its pieces is gone through once. Otherwise the rows that do not fit are scaled by powers of two, and it is gone
@@ -68,16 +68,18 @@ fn multiply_tile(tile: Tile, blocks: u32, lane: u32, subgroup: u32) {
             // Each slot by the lane that scales it.
             for (var i = lane; i < SLOTS + ROWS; i += WORKGROUP_SIZE) {
                 if i < SLOTS {
-                    stage_x(i, block, lane);
+                    let x = load_x(x_begins[i] + block * 8u, lane);
+                    x_largest[i] = max(x_largest[i], largest_of(x));
+                    stage(i, scaled(x, x_scales[i]));
                 } else {
-                    stage_weight(i - SLOTS, tile, block);
+                    stage(i, load_block(weight_row(tile_row(tile, i - SLOTS)), block));
                 }
             }
             workgroupBarrier();
             for (var col = 0u; col < 32u; col += EDGE) {
-                let w = coopLoadT<WeightMatrix>(&tile_weight[strip * STRIDE + col / PIECE], STRIDE);
-                low = coopMultiplyAdd(w, coopLoad<XMatrix>(&tile_x[first_slot * STRIDE + col / PIECE], STRIDE), low);
-                high = coopMultiplyAdd(w, coopLoad<XMatrix>(&tile_x[(first_slot + EDGE) * STRIDE + col / PIECE], STRIDE), high);
+                let w = coopLoadT<WeightMatrix>(&staged[(SLOTS + strip) * STRIDE + col / PIECE], STRIDE);
+                low = coopMultiplyAdd(w, coopLoad<XMatrix>(&staged[first_slot * STRIDE + col / PIECE], STRIDE), low);
+                high = coopMultiplyAdd(w, coopLoad<XMatrix>(&staged[(first_slot + EDGE) * STRIDE + col / PIECE], STRIDE), high);
             }
         }
         coopStore(low, &tile_sums[first_slot * ROWS + strip], ROWS);

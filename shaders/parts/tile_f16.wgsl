@@ -2,14 +2,9 @@
 alias Piece = vec2<f16>;
 const PIECE = 2u;
 
-fn put_weight(at: u32, v: vec4<f32>) {
-    tile_weight[at] = Piece(v.xy);
-    tile_weight[at + 1u] = Piece(v.zw);
-}
-
-fn put_x(at: u32, v: vec4<f32>) {
-    tile_x[at] = Piece(v.xy);
-    tile_x[at + 1u] = Piece(v.zw);
+fn put_quad(at: u32, v: vec4<f32>) {
+    staged[at] = Piece(v.xy);
+    staged[at + 1u] = Piece(v.zw);
 }
 
 // The power of two that brings a row whose largest number is this one into half precision's range; 1 where it lies well within.

@@ -2,18 +2,11 @@
 alias Piece = f32;
 const PIECE = 1u;
 
-fn put_weight(at: u32, v: vec4<f32>) {
-    tile_weight[at] = v.x;
-    tile_weight[at + 1u] = v.y;
-    tile_weight[at + 2u] = v.z;
-    tile_weight[at + 3u] = v.w;
-}
-
-fn put_x(at: u32, v: vec4<f32>) {
-    tile_x[at] = v.x;
-    tile_x[at + 1u] = v.y;
-    tile_x[at + 2u] = v.z;
-    tile_x[at + 3u] = v.w;
+fn put_quad(at: u32, v: vec4<f32>) {
+    staged[at] = v.x;
+    staged[at + 1u] = v.y;
+    staged[at + 2u] = v.z;
+    staged[at + 3u] = v.w;
 }
 
 fn fitting_scale(largest: f32) -> f32 {

@@ -150,7 +150,7 @@ impl Gpu {
         }
         let features = adapter.features() & features;
         let limits = adapter.limits();
-        let mut coop = if allowed(Feature::Coop) { coop_shapes(&adapter, features) } else { vec![] };
+        let coop = if allowed(Feature::Coop) { coop_shapes(&adapter, features) } else { vec![] };
 
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("fathom"),
@@ -168,13 +168,10 @@ impl Gpu {
             let descriptor = wgpu::DeviceDescriptor { required_features, experimental_features, ..descriptor.clone() };
             opened = adapter.request_device(&descriptor).await.ok();
         }
-        if opened.is_none() {
-            coop.clear();
-        }
         let refused = |error: wgpu::RequestDeviceError| GpuError::NoDevice { adapter: info.name.clone(), reason: error.to_string() };
-        let (device, queue) = match opened {
-            Some(opened) => opened,
-            None => adapter.request_device(&descriptor).await.map_err(refused)?,
+        let (coop, (device, queue)) = match opened {
+            Some(opened) => (coop, opened),
+            None => (vec![], adapter.request_device(&descriptor).await.map_err(refused)?),
         };
 
         let fault = Arc::new(Mutex::new(None));

@@ -2,7 +2,7 @@
 
 use super::case::{Case, Check, F32_SUMS, Rng, Stage, UNTOUCHED, dot, filled};
 use super::ffn_up::{FfnUp, ORDER_BINDING, SLOT_BINDING, SLOT_ROUTED, Slots, TILE_SORTED, Variant};
-use super::linear::{TILE_DOTS, bind_base, with_base};
+use super::linear::{bind_base, with_base};
 use super::moe_combine::{self, MoeCombine};
 use super::moe_sort::{self, MoeSort, Routing};
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
@@ -14,6 +14,7 @@ use crate::{params, wgsl};
 const BODY: Part = wgsl!("ffn_down.wgsl");
 const TILED: Part = wgsl!("ffn_down_tiled.wgsl");
 const COOP: Part = wgsl!("ffn_down_coop.wgsl");
+const TILED_PARAMS: Part = wgsl!("parts/params_ffn_down.wgsl");
 
 pub struct FfnDown<'a> {
     /// `[rows, top_k, width]`
@@ -40,7 +41,7 @@ params!(
 );
 
 params!(
-    /// As `ffn_down_tiled.wgsl` has it.
+    /// As `parts/params_ffn_down.wgsl` has it.
     TiledParams { cols: u32, rows: u32, y_stride: u32, expert_begin: u32, experts: u32 }
 );
 
@@ -52,22 +53,18 @@ fn few(lanes: Lanes, format: WeightFormat) -> Program {
 }
 
 fn many(lanes: Lanes, format: WeightFormat) -> Program {
-    let program = match lanes.coop {
-        None => Program::new("ffn_down_tiled", TiledParams::FIELDS, [TILED, TILE_DOTS, TILE_SORTED]),
-        Some(shape) => coop::with_tile(Program::new("ffn_down_coop", TiledParams::FIELDS, [COOP, TILE_SORTED]), shape),
-    };
-    let program = program.quads("x", lanes.storage()).puts("y", lanes.storage());
-    with_weight(lanes.with_x(program.set("WORKGROUP_SIZE", lanes.workgroup)), format, lanes.storage())
+    let program = lanes.tiled(TiledParams::FIELDS, ("ffn_down_tiled", TILED), ("ffn_down_coop", COOP));
+    let program = program.with(TILED_PARAMS).with(TILE_SORTED).quads("x", lanes.storage()).puts("y", lanes.storage());
+    with_weight(lanes.with_x(program), format, lanes.storage())
 }
 
 pub(super) fn programs() -> Vec<Program> {
-    let of = |format| {
-        Lanes::PRODUCTS
-            .map(|lanes| few(lanes, format))
-            .into_iter()
-            .chain(Lanes::every_tiles().into_iter().map(move |lanes| many(lanes, format)))
-    };
-    every_format_of_parts().into_iter().flat_map(of).collect()
+    let mut all = vec![];
+    for format in every_format_of_parts() {
+        all.extend(Lanes::PRODUCTS.map(|lanes| few(lanes, format)));
+        all.extend(Lanes::every_tiles().into_iter().map(|lanes| many(lanes, format)));
+    }
+    all
 }
 
 impl Kernel for FfnDown<'_> {

@@ -1,7 +1,6 @@
 //! `h = silu(gate x) * (up x)` for every slot of a row (DEEPSEEK.md §3.4): the chosen experts', or a dense or shared FFN's one.
 
 use super::case::{Case, Check, Rng, Stage, UNTOUCHED, dot, filled};
-use super::linear::TILE_DOTS;
 use super::moe_sort::{self, Routing};
 use super::weight::{bind_weight, every_format_of_parts, with_weight};
 use super::{Job, Lanes, Norm, Rows, Weight, coop, rms_norm};
@@ -12,6 +11,7 @@ use crate::{params, wgsl};
 const BODY: Part = wgsl!("ffn_up.wgsl");
 const TILED: Part = wgsl!("ffn_up_tiled.wgsl");
 const COOP: Part = wgsl!("ffn_up_coop.wgsl");
+const PARAMS: Part = wgsl!("parts/params_ffn_up.wgsl");
 pub(super) const SLOT_SINGLE: Part = wgsl!("parts/slot_single.wgsl");
 pub(super) const SLOT_ROUTED: Part = wgsl!("parts/slot_routed.wgsl");
 const TILE_ROWS: Part = wgsl!("parts/tile_rows.wgsl");
@@ -46,23 +46,20 @@ pub struct FfnUp<'a> {
 }
 
 params!(
-    /// As `ffn_up.wgsl` and `ffn_up_tiled.wgsl` have it.
+    /// As `parts/params_ffn_up.wgsl` has it.
     Params { cols: u32, width: u32, h_stride: u32, slots: u32, expert_begin: u32, experts: u32, norm_dim: u32, eps: f32 }
 );
 
 fn few(lanes: Lanes, format: WeightFormat, slot: Part, gain: Option<Storage>) -> Program {
-    let program = lanes.apply(Program::new("ffn_up", Params::FIELDS, [BODY, slot, super::BOUND]));
+    let program = lanes.apply(Program::new("ffn_up", Params::FIELDS, [BODY, PARAMS, slot, super::BOUND]));
     let program = program.quads("x", lanes.storage()).puts("h", lanes.storage());
     with_weight(lanes.with_input(program, gain), format, lanes.storage())
 }
 
 fn many(lanes: Lanes, format: WeightFormat, tile: Part) -> Program {
-    let program = match lanes.coop {
-        None => Program::new("ffn_up_tiled", Params::FIELDS, [TILED, TILE_DOTS, tile]),
-        Some(shape) => coop::with_tile(Program::new("ffn_up_coop", Params::FIELDS, [COOP, tile]), shape),
-    };
+    let program = lanes.tiled(Params::FIELDS, ("ffn_up_tiled", TILED), ("ffn_up_coop", COOP)).with(PARAMS).with(tile);
     let program = program.quads("x", lanes.storage()).puts("h", lanes.storage());
-    with_weight(lanes.with_x(program.set("WORKGROUP_SIZE", lanes.workgroup)), format, lanes.storage())
+    with_weight(lanes.with_x(program), format, lanes.storage())
 }
 
 pub(super) fn programs() -> Vec<Program> {
@@ -88,6 +85,7 @@ impl Kernel for FfnUp<'_> {
         let all_experts = self.weight.rows / (2 * self.width);
         assert!(self.x.dim(1) as usize == self.weight.cols && self.h.dim(2) as usize >= self.width, "ffn_up: {:?} {:?}", self.x, self.h);
         assert!(self.norm.is_none() || self.rows.few, "ffn_up: many rows are normalised before");
+        let lanes = if self.rows.few { Lanes::of_product(gpu, "ffn_up") } else { Lanes::of_tiles(gpu, "ffn_up_tiled") };
         let launch = |slab: &super::Slab| {
             let expert_rows = 2 * self.width;
             let experts = slab.rows / expert_rows;
@@ -104,12 +102,10 @@ impl Kernel for FfnUp<'_> {
             };
             let format = self.weight.format;
             let start_few = |slot| {
-                let lanes = Lanes::of_product(gpu, "ffn_up");
                 let program = few(lanes, format, slot, self.norm.map(|norm| norm.gain.storage));
                 let launch = Norm::bind(self.norm, Launch::new(program, params).read(self.x).write(self.h));
                 launch.grid(self.width.div_ceil(lanes.rows()), slots, count)
             };
-            let lanes = Lanes::of_tiles(gpu, "ffn_up_tiled");
             let [tile_rows, tile_slots] = lanes.tile();
             // In matrices a tile's rows are gates and ups.
             let neurons = if lanes.coop.is_some() { tile_rows / 2 } else { tile_rows };

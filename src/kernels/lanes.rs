@@ -1,10 +1,11 @@
 //! How a workgroup's lanes share rows, columns and what they read: the choice between parts of one interface.
 
-use super::{TILE, WIDE_TILE};
-use crate::gpu::{Caps, CoopShape, Gpu, Part, Program, Storage};
+use super::{TILE, WIDE_TILE, coop};
+use crate::gpu::{Caps, CoopShape, Field, Gpu, Part, Program, Storage};
 use crate::wgsl;
 use std::fmt;
 
+const TILE_DOTS: Part = wgsl!("parts/tile_dots.wgsl");
 const SUM_SHARED: Part = wgsl!("parts/sum_shared.wgsl");
 const SUM_SUBGROUP: Part = wgsl!("parts/sum_subgroup.wgsl", Subgroups);
 const SUM_SHUFFLE: Part = wgsl!("parts/sum_shuffle.wgsl", Subgroups);
@@ -200,6 +201,15 @@ impl Lanes {
     /// Adds sums and maxima over the lanes.
     pub fn apply(self, program: Program) -> Program {
         program.with(self.sum).set("WORKGROUP_SIZE", self.workgroup).set("COL_LANES", self.columns)
+    }
+
+    /// A product of many rows by the body that is plain or the one in cooperative matrices, each with its kernel's name.
+    pub fn tiled(self, fields: &'static [Field], plain: (&'static str, Part), in_matrices: (&'static str, Part)) -> Program {
+        let program = match self.coop {
+            None => Program::new(plain.0, fields, [plain.1, TILE_DOTS]),
+            Some(shape) => coop::with_tile(Program::new(in_matrices.0, fields, [in_matrices.1]), shape),
+        };
+        program.set("WORKGROUP_SIZE", self.workgroup)
     }
 
     /// Adds how a block of x is read.

@@ -11,7 +11,7 @@ use crate::{params, wgsl};
 const MATVEC: Part = wgsl!("matvec.wgsl");
 const MATMUL: Part = wgsl!("matmul.wgsl");
 const MATMUL_COOP: Part = wgsl!("matmul_coop.wgsl");
-pub(super) const TILE_DOTS: Part = wgsl!("parts/tile_dots.wgsl");
+const PARAMS: Part = wgsl!("parts/params_linear.wgsl");
 const X_MERGED: Part = wgsl!("parts/x_merged.wgsl");
 const BIAS_NONE: Part = wgsl!("parts/bias_none.wgsl");
 const BIAS_ROW: Part = wgsl!("parts/bias_row.wgsl");
@@ -71,8 +71,15 @@ pub struct Linear<'a> {
     pub rows: &'a Rows,
 }
 
+impl<'a> Linear<'a> {
+    /// `y = weight @ x`
+    pub fn plain(x: &'a Tensor, weight: &'a Weight, y: &'a Tensor, rows: &'a Rows) -> Self {
+        Self { x, merge: None, norm: None, weight, bias: None, columns: None, base: None, y, heads: 1, exact: false, rows }
+    }
+}
+
 params!(
-    /// As `matvec.wgsl` and `matmul.wgsl` have it.
+    /// As `parts/params_linear.wgsl` has it.
     Params {
         rows: u32,
         cols: u32,
@@ -126,7 +133,7 @@ pub(super) fn bind_base(launch: Launch, base: Option<&Tensor>) -> Launch {
 }
 
 fn matvec(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
-    let program = ends.apply(lanes.apply(Program::new("matvec", Params::FIELDS, [MATVEC, super::BOUND])));
+    let program = ends.apply(lanes.apply(Program::new("matvec", Params::FIELDS, [MATVEC, PARAMS, super::BOUND])));
     let program = match ends.splits {
         1 => program,
         splits => program.with(X_MERGED).set("SPLITS", splits as u32).quads_at(STATS_BINDING, "stats", ends.x),
@@ -135,11 +142,7 @@ fn matvec(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
 }
 
 fn matmul(lanes: Lanes, format: WeightFormat, ends: Ends) -> Program {
-    let program = match lanes.coop {
-        None => Program::new("matmul", Params::FIELDS, [MATMUL, TILE_DOTS]),
-        Some(shape) => coop::with_tile(Program::new("matmul_coop", Params::FIELDS, [MATMUL_COOP]), shape),
-    };
-    let program = program.set("WORKGROUP_SIZE", lanes.workgroup);
+    let program = lanes.tiled(Params::FIELDS, ("matmul", MATMUL), ("matmul_coop", MATMUL_COOP)).with(PARAMS);
     with_weight(lanes.with_x(ends.apply(program)), format, lanes.storage())
 }
 
@@ -339,17 +342,13 @@ impl Variant {
             let (gain, base) = (stage.quads(&[weight.cols], &gain)?, stage.quads(&[count + 1, width], &base)?);
             let rows = stage.rows(count, live)?;
             stage.run(Linear {
-                x: &x,
-                merge: None,
                 norm: normed.then_some(Norm { gain: &gain, dim: cols, eps }),
-                weight: &weight,
                 bias: has_bias.then_some(&bias),
                 columns: mapped.then_some(&columns),
                 base: added.then_some(&base),
-                y: &y,
                 heads,
                 exact,
-                rows: &rows,
+                ..Linear::plain(&x, &weight, &y, &rows)
             });
             let check = if rows.few || exact { F32_SUMS } else { coop::check_of(gpu, "matmul", F32_SUMS, 2e-7) };
             stage.expect("y", &y, &expected, check);

@@ -49,7 +49,7 @@ impl Step<'_> {
             r.at("head");
             let (y, listed) = (&s.output_normed, Some(&s.listed));
             r.run(RmsNorm { x, weight: &weights.norm, y, listed, count: outputs.count, dim: config.hidden, eps: config.rms_eps });
-            r.run(linear(y, weights.head(), &s.logits, outputs));
+            r.run(Linear::plain(y, weights.head(), &s.logits, outputs));
             let (logits, sampling, batch, sampled) = (&s.logits, &s.sampling, &s.batch, &s.sampled);
             let (listed, count) = (&s.listed, outputs.count);
             r.run(Sample { logits, sampling, listed, batch, sampled, outputs: count, rows: outputs });
@@ -79,14 +79,19 @@ impl Step<'_> {
         let Step { config, weights, s, rows, .. } = self;
         let columns = Columns::of(config);
         let quads = Some(&weights.inward_quads);
-        r.run(Linear { norm: input.norm, columns: quads, bias: w.inward_bias.as_ref(), ..linear(input.x, &w.inward, &s.inward, rows) });
+        r.run(Linear {
+            norm: input.norm,
+            columns: quads,
+            bias: w.inward_bias.as_ref(),
+            ..Linear::plain(input.x, &w.inward, &s.inward, rows)
+        });
         let q = match &w.q_lora {
             None => &s.inward,
             Some(lora) => {
                 let norm = Norm { gain: &lora.q_a_layernorm, dim: config.q_lora_rank.unwrap_or(0), eps: config.lora_eps };
                 let Input { x, norm } = self.norm(r, &s.inward, norm, &s.q_a_normed);
                 let columns = Some(&weights.q_quads);
-                r.run(Linear { norm, columns, ..linear(x, &lora.q_b_proj, &s.q, rows) });
+                r.run(Linear { norm, columns, ..Linear::plain(x, &lora.q_b_proj, &s.q, rows) });
                 &s.q
             }
         };
@@ -122,19 +127,19 @@ impl Step<'_> {
             // A head's latent is its value.
             None => (zeta, stats),
             Some(weight) => {
-                r.run(Linear { heads: config.heads, merge: stats, ..linear(zeta, weight, &s.o, rows) });
+                r.run(Linear { heads: config.heads, merge: stats, ..Linear::plain(zeta, weight, &s.o, rows) });
                 (&s.o, None)
             }
         };
         let [x, x_mid] = &s.x;
-        r.run(Linear { base: Some(x), merge, bias: w.o_bias.as_ref(), ..linear(o, &w.o_proj, x_mid, rows) });
+        r.run(Linear { base: Some(x), merge, bias: w.o_bias.as_ref(), ..Linear::plain(o, &w.o_proj, x_mid, rows) });
     }
 
     /// x = base + W_down (silu(W_gate normed) ⊙ W_up normed)
     fn mlp(&self, r: &mut Recorder, input: Input, w: &Mlp, h: &Tensor, base: &Tensor) {
         let Step { s, rows, .. } = self;
         r.run(FfnUp { x: input.x, norm: input.norm, weight: &w.gate_up, h, width: w.width, slots: Slots::Single, rows });
-        r.run(Linear { base: Some(base), ..linear(h, &w.down, &s.x[0], rows) });
+        r.run(Linear { base: Some(base), ..Linear::plain(h, &w.down, &s.x[0], rows) });
     }
 
     /// x = x_mid + Σ_chosen weight · MLP_expert(normed) + MLP_shared(normed)
@@ -182,7 +187,7 @@ impl Step<'_> {
                 RouterInput::Gate { x: input.x, norm, weight: &w.gate }
             }
             norm => {
-                r.run(Linear { norm, exact: true, ..linear(input.x, &w.gate, &logits, rows) });
+                r.run(Linear { norm, exact: true, ..Linear::plain(input.x, &w.gate, &logits, rows) });
                 RouterInput::Logits(&logits)
             }
         };
@@ -209,9 +214,4 @@ impl Step<'_> {
 struct Input<'a> {
     x: &'a Tensor,
     norm: Option<Norm<'a>>,
-}
-
-/// y = weight · x
-fn linear<'a>(x: &'a Tensor, weight: &'a Weight, y: &'a Tensor, rows: &'a Rows) -> Linear<'a> {
-    Linear { x, merge: None, norm: None, weight, bias: None, columns: None, base: None, y, heads: 1, exact: false, rows }
 }

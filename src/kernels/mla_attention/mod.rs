@@ -233,20 +233,7 @@ fn case(variant: Variant) -> Case {
                 groups,
                 rows: &rows,
             });
-            let (x, weight, y_out, rows) = (parts, &weight, &y, &rows);
-            stage.run(Linear {
-                x,
-                merge: weighs,
-                norm: None,
-                weight,
-                bias: None,
-                columns: None,
-                base: None,
-                y: y_out,
-                heads: of,
-                exact: false,
-                rows,
-            });
+            stage.run(Linear { merge: weighs, heads: of, ..Linear::plain(parts, &weight, &y, &rows) });
             stage.expect("y", &y, &merged, check);
             stage.finish()
         },
